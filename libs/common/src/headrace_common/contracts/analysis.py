@@ -1,0 +1,109 @@
+"""What goes to an analysis server (A5) and what comes back from it (A10)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from headrace_common.contracts.lanes import Lane
+
+JOB_TYPE: Final = "audio_analysis"
+SOURCE: Final = "fastapi_backend"
+
+
+class AnalysisRequest(BaseModel):
+    """The body of the SQS message, and of the POST of the HTTP transport, to the letter of A5."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    s3_audio_url: str = Field(description="s3://bucket/key of the recording")
+    token_id: str
+    video_id: str = Field(description="The token id again: the name older analysis servers read")
+    s3_textgrid_url: str | None
+    s3_pitch_url: str | None
+    callback_url: str
+    webhook_url: str = Field(description="The same URL as callback_url")
+    timestamp: datetime
+    source: Literal["fastapi_backend"] = SOURCE
+
+    def body(self) -> str:
+        """Return the JSON text that is sent."""
+        return self.model_dump_json()
+
+    @staticmethod
+    def attributes(lane: Lane, trace: dict[str, str]) -> dict[str, dict[str, str]]:
+        """Return the SQS message attributes: job type, priority and the W3C trace context.
+
+        Args:
+            lane: the job's lane.
+            trace: W3C trace-context fields (`traceparent`, `tracestate`), may be empty.
+        """
+        values = {"job_type": JOB_TYPE, "priority": lane.value, **trace}
+        return {
+            name: {"DataType": "String", "StringValue": value} for name, value in values.items()
+        }
+
+
+class ReportStatus(StrEnum):
+    """What an analysis server says of a job."""
+
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+# Words that analysis servers in the field use for the same three things.
+_STATUS_WORDS: Final = {
+    "success": ReportStatus.COMPLETED,
+    "succeeded": ReportStatus.COMPLETED,
+    "complete": ReportStatus.COMPLETED,
+    "done": ReportStatus.COMPLETED,
+    "error": ReportStatus.FAILED,
+    "failure": ReportStatus.FAILED,
+    "in_progress": ReportStatus.PROCESSING,
+    "running": ReportStatus.PROCESSING,
+    "started": ReportStatus.PROCESSING,
+}
+
+
+class ReportError(BaseModel):
+    """Why an analysis failed."""
+
+    code: str = Field(default="analysis_failed", max_length=100, description="Stable, for programs")
+    message: str = Field(description="Readable, for people")
+
+
+class AnalysisReport(BaseModel):
+    """What an analysis server says of a job: progress, success or failure.
+
+    The body of the webhook and of a message on the result queue. Fields not named here are
+    kept with the received report and otherwise ignored.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    job_id: str | None = Field(default=None, description="Must equal ?job_id=, where both are given")
+    status: ReportStatus
+    progress: float | None = Field(default=None, ge=0, le=100, description="Per cent of the analysis")
+    message: str | None = None
+    result: dict[str, JsonValue] | None = None
+    error: ReportError | None = None
+    timestamp: datetime | None = None
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _known_words(cls, value: Any) -> Any:  # noqa: ANN401 - raw input
+        return _STATUS_WORDS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _plain_text_error(cls, value: Any) -> Any:  # noqa: ANN401 - raw input
+        return {"message": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _failure_has_a_reason(self) -> Self:
+        if self.status is ReportStatus.FAILED and self.error is None:
+            self.error = ReportError(message=self.message or "the analysis server gave no reason")
+        return self

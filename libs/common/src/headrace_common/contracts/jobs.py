@@ -1,0 +1,36 @@
+"""The kinds of job and the statuses that clients know (requirement A6)."""
+
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    AUDIO_ANALYSIS = "audio_analysis"
+    CCTV_PREPROCESS = "cctv_preprocess"
+
+
+class JobStatus(StrEnum):
+    """Where a job is; the order of declaration is the order of its life."""
+
+    UPLOADING = "uploading"
+    QUEUING = "queuing"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    QUEUED_FOR_ANALYSIS = "queued_for_analysis"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing changes the job any more."""
+        return self in _FINAL
+
+    @classmethod
+    def open(cls) -> tuple["JobStatus", ...]:
+        """Every status that still has a future, in order."""
+        return tuple(status for status in cls if not status.is_final)
+
+
+_FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})

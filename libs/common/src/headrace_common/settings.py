@@ -1,0 +1,235 @@
+"""Settings by environment variable, in groups that each service combines as it needs.
+
+A name that stands in the requirements keeps it to the letter. Durations are seconds.
+Impossible settings stop a process at boot, with every fault named.
+"""
+
+from typing import Annotated, Final, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from headrace_common import webhooks
+
+#: Smallest part that S3 takes but for the last: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+S3_MIN_PART_BYTES: Final = 5 * 1024 * 1024
+#: SQS refuses a longer wait.
+SQS_MAX_WAIT_SECONDS: Final = 20
+#: SQS refuses a longer visibility timeout: 12 hours.
+SQS_MAX_VISIBILITY_SECONDS: Final = 43_200
+
+
+class BadSettingsError(SystemExit):
+    """The environment cannot work; the message names each variable and its fault."""
+
+
+def _split(value: object) -> object:
+    """Read a list from one variable: words between commas or white space."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    return value.rstrip("/")
+
+
+HttpUrlText = Annotated[str, AfterValidator(_http_url)]
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+TextList = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsGroup(BaseSettings):
+    """Base of all groups: plain environment names, empty means unset."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            BadSettingsError: with one readable line for each variable at fault.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = [
+                f"  {str(fault['loc'][0]).upper() if fault['loc'] else 'settings'}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False)
+            ]
+            raise BadSettingsError("bad settings:\n" + "\n".join(faults)) from None
+
+
+class ProcessSettings(SettingsGroup):
+    """How a process logs and listens."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: str = Field(
+        default="auto",
+        pattern="^(auto|json|console)$",
+        description="auto: readable on a terminal, JSON elsewhere",
+    )
+    shutdown_grace_seconds: float = Field(
+        default=30, gt=0, description="Time that work under way gets to finish at a stop"
+    )
+    cors_allow_origins: TextList = Field(
+        default=(), description="Origins whose pages may call the API; none by default"
+    )
+    legacy_open_endpoints: bool = Field(
+        default=False,
+        description="Opens the endpoints of the old back end without a key, "
+        "for a trusted network during a migration",
+    )
+
+    _split_origins = field_validator("cors_allow_origins", mode="before")(_split)
+
+
+class DatabaseSettings(SettingsGroup):
+    """Postgres, the system of record."""
+
+    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    database_connect_timeout_seconds: int = Field(default=3, ge=1, le=60)
+    database_statement_timeout_seconds: float = Field(default=15, gt=0, le=600)
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr) -> SecretStr:
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not separator:
+            raise ValueError("must start with postgresql://")
+        return SecretStr(f"postgresql+psycopg://{rest}")
+
+
+class RedisSettings(SettingsGroup):
+    """Redis or Valkey, the transport."""
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_password: SecretStr | None = None
+    dramatiq_namespace: str = Field(
+        default="dramatiq", pattern=r"^[\w.-]+$", description="Prefix of every key of Dramatiq"
+    )
+
+    def redis_url_with_password(self) -> str:
+        """Return the URL to connect to, REDIS_PASSWORD included where the URL has none."""
+        url = self.redis_url.get_secret_value()
+        parts = urlsplit(url)
+        if self.redis_password is None or parts.password:
+            return url
+        user = parts.username or ""
+        password = quote(self.redis_password.get_secret_value(), safe="")
+        return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.netloc.split('@')[-1]}"))
+
+
+class AwsSettings(SettingsGroup):
+    """Credentials and region; unset on AWS itself, where boto3 finds its role (IRSA)."""
+
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_region: str = Field(
+        default="us-east-1", validation_alias=AliasChoices("aws_region", "aws_default_region")
+    )
+    aws_max_connections: int = Field(default=50, ge=1, le=500)
+
+
+class S3Settings(AwsSettings):
+    """Where recordings, references and results are kept."""
+
+    s3_endpoint_url: HttpUrlText | None = Field(
+        default=None, description="Unset for AWS; else an S3-compatible server"
+    )
+    s3_bucket: str = Field(default="headrace-media", min_length=3, max_length=63)
+    s3_allowed_buckets: TextList = Field(
+        default=(), description="Further buckets that s3:// URLs from outside may name"
+    )
+    s3_connect_timeout_seconds: float = Field(default=5, gt=0)
+    s3_read_timeout_seconds: float = Field(default=30, gt=0)
+
+    _split_buckets = field_validator("s3_allowed_buckets", mode="before")(_split)
+
+
+class SqsSettings(AwsSettings):
+    """The bridge to the analysis servers."""
+
+    sqs_endpoint_url: HttpUrlText | None = Field(
+        default=None, description="Unset for AWS; else an SQS-compatible server"
+    )
+    use_sqs_queue: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("use_sqs_queue", "use_queue_system"),
+        description="true: send jobs over SQS; false: POST them to ANALYSIS_SERVER_URL",
+    )
+    sqs_queue_url: HttpUrlText | None = Field(
+        default=None, description="audio-analysis-queue: every lane, or those without their own"
+    )
+    sqs_queue_url_high: HttpUrlText | None = None
+    sqs_queue_url_low: HttpUrlText | None = None
+    sqs_result_queue_url: HttpUrlText | None = None
+    sqs_max_message_bytes: int = Field(
+        default=262_144,
+        ge=1_024,
+        le=1_048_576,
+        description="SQS takes 1 MiB since 2025; emulators and older consumers 256 KiB",
+    )
+
+    @model_validator(mode="after")
+    def _sqs_has_a_queue(self) -> Self:
+        if self.use_sqs_queue and self.sqs_queue_url is None:
+            raise ValueError("USE_SQS_QUEUE is true, so SQS_QUEUE_URL must be set")
+        return self
+
+
+class WebhookSettings(SettingsGroup):
+    """Where answers come in, and who may send them."""
+
+    webhook_url: HttpUrlText = Field(description="Public URL of the results service's webhook")
+    webhook_secrets: SecretList = Field(
+        default=(),
+        description="Standard Webhooks secrets (whsec_...); the first signs, all verify",
+    )
+    callback_token_secrets: SecretList = Field(
+        default=(),
+        description="Keys of the per-job tokens in callback URLs; the first makes, all verify",
+    )
+
+    _split_secrets = field_validator("webhook_secrets", "callback_token_secrets", mode="before")(
+        _split
+    )
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _usable(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            webhooks.check_secret(secret.get_secret_value())
+        return secrets
+
+    @field_validator("callback_token_secrets")
+    @classmethod
+    def _long_enough(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(secret.get_secret_value()) < 32 for secret in secrets):
+            raise ValueError("each secret needs at least 32 characters")
+        return secrets
+
+    def webhook_secret_texts(self) -> list[str]:
+        """Return the secrets themselves, for signing and verifying."""
+        return [secret.get_secret_value() for secret in self.webhook_secrets]
+
+    def callback_token_secret_texts(self) -> list[str]:
+        """Return the keys themselves."""
+        return [secret.get_secret_value() for secret in self.callback_token_secrets]
