@@ -84,9 +84,13 @@ class AnalysisReport(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    job_id: str | None = Field(default=None, description="Must equal ?job_id=, where both are given")
+    job_id: str | None = Field(
+        default=None, description="Must equal ?job_id=, where both are given"
+    )
     status: ReportStatus
-    progress: float | None = Field(default=None, ge=0, le=100, description="Per cent of the analysis")
+    progress: float | None = Field(
+        default=None, ge=0, le=100, description="Per cent of the analysis"
+    )
     message: str | None = None
     result: dict[str, JsonValue] | None = None
     error: ReportError | None = None
@@ -94,12 +98,12 @@ class AnalysisReport(BaseModel):
 
     @field_validator("status", mode="before")
     @classmethod
-    def _known_words(cls, value: Any) -> Any:  # noqa: ANN401 - raw input
+    def _known_words(cls, value: Any) -> Any:
         return _STATUS_WORDS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("error", mode="before")
     @classmethod
-    def _plain_text_error(cls, value: Any) -> Any:  # noqa: ANN401 - raw input
+    def _plain_text_error(cls, value: Any) -> Any:
         return {"message": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")

@@ -1,0 +1,58 @@
+"""One pool of connections a process, and short transactions on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from headrace_common.settings import DatabaseSettings
+
+#: Seconds a caller waits for a free connection before it is told that the database is busy.
+_POOL_TIMEOUT_SECONDS = 5
+
+
+class Database:
+    """The pool. Every use is one short transaction: `with database.begin() as session`."""
+
+    def __init__(self, settings: DatabaseSettings, *, application_name: str = "headrace") -> None:
+        """Make the pool; it connects when it is first used.
+
+        Args:
+            settings: URL, size and time-outs.
+            application_name: how the connections are named in `pg_stat_activity`.
+        """
+        statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
+        self._engine = create_engine(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT_SECONDS,
+            # A connection that died with its server is noticed before a request gets it.
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": settings.database_connect_timeout_seconds,
+                "application_name": application_name,
+                "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC",
+            },
+        )
+        self._session = sessionmaker(self._engine, expire_on_commit=False)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Open a session in one transaction: committed at the end, rolled back on an error."""
+        with self._session.begin() as session:
+            yield session
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: it gives none.
+        """
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()

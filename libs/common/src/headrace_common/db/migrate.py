@@ -1,0 +1,72 @@
+"""Migrations, run as a step of their own and safe to run from several pods at once."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from headrace_common.settings import DatabaseSettings
+
+#: Key of the advisory lock that makes migrating pods wait for each other: "headrace" in hex.
+_MIGRATION_LOCK: Final = 0x6865616472616365
+
+
+def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
+    """Bring the schema to `revision`.
+
+    Any number of callers may run at once: one migrates, the others wait and find nothing
+    left to do.
+
+    Returns:
+        The revisions that this call applied, oldest first.
+    """
+    engine = _engine(settings)
+    # Autocommit: the lock belongs to the session, and an open transaction beside a migration
+    # would hold up CREATE INDEX CONCURRENTLY.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        try:
+            before = set(_applied(engine))
+            config = _config()
+            config.attributes["engine"] = engine
+            command.upgrade(config, revision)
+            return [step for step in _applied(engine) if step not in before]
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+
+
+def pending_migrations(settings: DatabaseSettings) -> list[str]:
+    """Return the revisions that `upgrade` would apply, oldest first."""
+    done = set(_applied(_engine(settings)))
+    return [step for step in _all_revisions() if step not in done]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _engine(settings: DatabaseSettings) -> Engine:
+    return create_engine(
+        settings.database_url.get_secret_value(),
+        poolclass=NullPool,
+        connect_args={"connect_timeout": settings.database_connect_timeout_seconds},
+    )
+
+
+def _all_revisions() -> list[str]:
+    script = ScriptDirectory.from_config(_config())
+    return [step.revision for step in script.walk_revisions()][::-1]
+
+
+def _applied(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    order = _all_revisions()
+    return order[: order.index(current) + 1] if current in order else []
