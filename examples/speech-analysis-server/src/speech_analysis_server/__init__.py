@@ -1,0 +1,1 @@
+"""A reference analysis server: pitch, intensity and speaking rate of speech, held against a model."""
