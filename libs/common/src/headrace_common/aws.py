@@ -1,4 +1,4 @@
-"""boto3 clients: made once at boot, shared between threads (clients are thread-safe, sessions are not)."""
+"""boto3 clients: made once at boot and shared by threads, which sessions may not be."""
 
 from typing import Any
 

@@ -12,8 +12,9 @@ APPLY_REPORT_QUEUE: Final = "analysis_reports"
 
 
 class ActorName(StrEnum):
-    """Every actor that can be sent to; one dispatch actor a lane, because Dramatiq's order
-    between queues in one worker is the actor's priority.
+    """Every actor that can be sent to.
+
+    There is one dispatch actor a lane: a worker's order between queues is the actor's priority.
     """
 
     DISPATCH_HIGH = "job.dispatch.high"

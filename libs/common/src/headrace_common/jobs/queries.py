@@ -1,0 +1,164 @@
+"""Reading jobs: one, a page of many, their timeline, lanes and places in them."""
+
+import base64
+import binascii
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Select, func, select, text, tuple_
+from sqlalchemy.orm import Session
+
+from headrace_common.contracts.events import JobEvent
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
+from headrace_common.db.models import Job, JobEventRow
+from headrace_common.errors import BadRequestError, NotFoundError
+from headrace_common.jobs.store import event_of
+
+#: A place further back than this is told as this: counting a long lane for every client that
+#: watches it would cost more than the figure is worth.
+MAX_COUNTED_PLACE: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs; every field that is set must hold."""
+
+    statuses: tuple[JobStatus, ...] = ()
+    kind: JobKind | None = None
+    lane: Lane | None = None
+    token_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Some jobs, newest first, and the cursor of the next page if there is one."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class LaneCounts:
+    """How many audio jobs of a lane wait, are worked on, and have failed."""
+
+    waiting: int
+    started: int
+    failed: int
+
+
+_PLACES: Final = text("""
+SELECT w.id, w.lane, (
+    SELECT count(*) FROM (
+        SELECT FROM jobs q
+        WHERE q.status = 'queued' AND q.lane = w.lane AND (q.queued_at, q.id) < (w.queued_at, w.id)
+        LIMIT :most
+    ) AS ahead
+) + 1 AS place
+FROM jobs w WHERE w.id = ANY(:ids) AND w.status = 'queued'
+""")
+
+
+class JobQueries:
+    """Questions about jobs, asked in a session of the caller's."""
+
+    def __init__(self, session: Session) -> None:
+        """Ask in `session`."""
+        self._session = session
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFoundError: there is none with that id.
+        """
+        job = self._session.get(Job, job_id)
+        if job is None:
+            raise NotFoundError(f"no job {job_id!r}")
+        return job
+
+    def page(self, wanted: JobFilter, *, limit: int, cursor: str | None = None) -> JobPage:
+        """Return up to `limit` jobs, newest first, from where `cursor` left off.
+
+        Raises:
+            BadRequestError: the cursor is not one of ours.
+        """
+        query = _filtered(select(Job), wanted).order_by(Job.created_at.desc(), Job.id.desc())
+        if cursor is not None:
+            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_read_cursor(cursor)))
+        rows = list(self._session.scalars(query.limit(limit + 1)).all())
+        more = len(rows) > limit
+        return JobPage(rows[:limit], _make_cursor(rows[limit - 1]) if more else None)
+
+    def events_after(self, job_id: str, sequence: int, *, limit: int = 500) -> list[JobEvent]:
+        """Return what happened to a job after its event `sequence`, in order."""
+        rows = self._session.scalars(
+            select(JobEventRow)
+            .where(JobEventRow.job_id == job_id, JobEventRow.sequence > sequence)
+            .order_by(JobEventRow.sequence)
+            .limit(limit)
+        )
+        return [event_of(row) for row in rows]
+
+    def last_sequences(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return how many events each job has."""
+        rows = self._session.execute(
+            select(Job.id, Job.event_sequence).where(Job.id.in_(list(job_ids)))
+        )
+        return {row.id: row.event_sequence for row in rows}
+
+    def places(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return the place, from 1, that each waiting job has in its lane; others are left out."""
+        rows = self._session.execute(_PLACES, {"ids": list(job_ids), "most": MAX_COUNTED_PLACE})
+        return {row.id: row.place for row in rows}
+
+    def lane_counts(self) -> dict[Lane, LaneCounts]:
+        """Return the state of every lane of the audio path (A7)."""
+        counted = (JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.FAILED)
+        rows = self._session.execute(
+            select(Job.lane, Job.status, func.count())
+            .where(Job.kind == JobKind.AUDIO_ANALYSIS, Job.status.in_(counted))
+            .group_by(Job.lane, Job.status)
+        )
+        found = {(lane, status): count for lane, status, count in rows}
+        return {
+            lane: LaneCounts(*(found.get((lane.value, status.value), 0) for status in counted))
+            for lane in Lane
+        }
+
+
+def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
+    conditions = {
+        Job.kind: wanted.kind,
+        Job.lane: wanted.lane,
+        Job.token_id: wanted.token_id,
+    }
+    for column, value in conditions.items():
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.statuses:
+        query = query.where(Job.status.in_(wanted.statuses))
+    if wanted.created_after is not None:
+        query = query.where(Job.created_at >= wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(Job.created_at < wanted.created_before)
+    return query
+
+
+def _make_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(
+        json.dumps([job.created_at.isoformat(), job.id]).encode()
+    ).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return datetime.fromisoformat(created_at), str(job_id)
+    except (ValueError, TypeError, binascii.Error):
+        raise BadRequestError("the cursor is not one that this API gave") from None

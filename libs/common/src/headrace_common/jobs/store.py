@@ -1,0 +1,367 @@
+"""The one place where a job changes: guarded transitions that write their own history.
+
+A change is one statement that updates the row only where its present status allows, and adds
+the event in the same transaction. What comes late, twice or out of order therefore changes
+nothing; it is recorded as an `ignored` event.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import JsonValue
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from headrace_common.contracts.events import EventType, JobEvent
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
+from headrace_common.db.engine import Database
+from headrace_common.db.models import Job, JobEventRow
+from headrace_common.errors import NotFoundError
+from headrace_common.jobs.events import EventPublisher
+from headrace_common.jobs.states import PROGRESS, predecessors
+from headrace_common.telemetry.metrics import TRANSITIONS
+from headrace_common.telemetry.trace import current_trace
+
+#: Ignored events a job may collect. A sender that repeats itself for ever must not fill the
+#: database; the inbox still counts every delivery.
+_MAX_IGNORED_EVENTS: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job to be created, `uploading` at 10 per cent unless told otherwise."""
+
+    id: str
+    kind: JobKind
+    lane: Lane
+    message: str
+    token_id: str | None = None
+    created_by: str | None = None
+    input: dict[str, JsonValue] = field(default_factory=dict)
+    status: JobStatus = JobStatus.UPLOADING
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A wish that a job become `to`.
+
+    Attributes:
+        progress: per cent; what PROGRESS says for the status where None. Never lowers.
+        metadata: merged into the job's, never replacing it; merged even where the change of
+            status is refused, because what it tells is true all the same.
+        data: goes into the event only.
+        input: merged into what the job works on.
+        only_from: narrows the statuses that the change may start from.
+    """
+
+    job_id: str
+    to: JobStatus
+    message: str
+    progress: int | None = None
+    metadata: dict[str, JsonValue] = field(default_factory=dict)
+    data: dict[str, JsonValue] = field(default_factory=dict)
+    input: dict[str, JsonValue] = field(default_factory=dict)
+    result: dict[str, JsonValue] | None = None
+    failure: Failure | None = None
+    queue_message_id: str | None = None
+    transport: str | None = None
+    only_from: frozenset[JobStatus] | None = None
+
+    def allowed_from(self) -> frozenset[JobStatus]:
+        """Return the statuses from which this change happens."""
+        allowed = predecessors(self.to)
+        return allowed if self.only_from is None else allowed & self.only_from
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a change.
+
+    Attributes:
+        applied: whether the job changed.
+        status: its status afterwards.
+        deliveries: times that a worker took the job up in its present stage.
+        event: what was added to the timeline; None where a repetition was not worth an entry.
+    """
+
+    job_id: str
+    applied: bool
+    status: JobStatus
+    deliveries: int
+    event: JobEvent | None
+
+
+# One statement: the guard, the row and its event. `stage_entered_at` and `deliveries` belong
+# to the stage, so they start again when the status changes.
+_TRANSITION: Final = text("""
+WITH change AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS c (
+        job_id text, target text, allowed jsonb, type text, progress smallint, message text,
+        metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
+        error_message text, queue_message_id text, transport text, is_final boolean,
+        takes_up boolean
+    )
+), changed AS (
+    UPDATE jobs j SET
+        status = c.target,
+        progress = greatest(j.progress, c.progress),
+        message = c.message,
+        metadata = j.metadata || c.metadata,
+        input = j.input || c.input,
+        result = coalesce(c.result, j.result),
+        error_code = coalesce(c.error_code, j.error_code),
+        error_message = coalesce(c.error_message, j.error_message),
+        queue_message_id = coalesce(c.queue_message_id, j.queue_message_id),
+        transport = coalesce(c.transport, j.transport),
+        event_sequence = j.event_sequence + 1,
+        deliveries = CASE WHEN j.status = c.target THEN j.deliveries ELSE 0 END
+            + c.takes_up::int,
+        stage_entered_at = CASE WHEN j.status = c.target AND NOT c.takes_up
+            THEN j.stage_entered_at ELSE clock_timestamp() END,
+        queued_at = CASE WHEN c.target = 'queued' THEN clock_timestamp() ELSE j.queued_at END,
+        updated_at = clock_timestamp(),
+        finished_at = CASE WHEN c.is_final THEN clock_timestamp() END,
+        retain_until = CASE WHEN c.is_final
+            THEN clock_timestamp() + make_interval(secs => :retention_seconds) END
+    FROM change c
+    WHERE j.id = c.job_id
+      AND c.allowed ? j.status
+      AND (c.type <> 'progress' OR c.progress >= j.progress)
+    RETURNING j.id, j.event_sequence, c.type, j.status, j.progress, j.message,
+        c.data || c.metadata AS data, j.updated_at, j.deliveries
+), noted AS (
+    INSERT INTO job_events (job_id, sequence, type, status, progress, message, data, created_at)
+    SELECT id, event_sequence, type, status, progress, message, data, updated_at FROM changed
+)
+SELECT id, event_sequence, type, status, progress, message, data, updated_at, deliveries
+FROM changed
+""")
+
+
+class JobStore:
+    """Creates jobs and changes them."""
+
+    def __init__(
+        self, database: Database, publisher: EventPublisher, *, retention: timedelta
+    ) -> None:
+        """Make the store.
+
+        Args:
+            database: where jobs are kept.
+            publisher: told of every event after its commit.
+            retention: how long finished jobs are kept.
+        """
+        self._database = database
+        self._publisher = publisher
+        self._retention_seconds = retention.total_seconds()
+
+    def create(self, new: NewJob) -> JobEvent:
+        """Create a job with the first entry of its timeline."""
+        with self._database.begin() as session:
+            event = self.create_in(session, new)
+        self._publisher.publish([event])
+        return event
+
+    def create_in(self, session: Session, new: NewJob) -> JobEvent:
+        """Create a job in a transaction of the caller's, who publishes after its commit."""
+        job = Job(
+            id=new.id,
+            kind=new.kind,
+            status=new.status,
+            progress=PROGRESS[new.status],
+            message=new.message,
+            lane=new.lane,
+            token_id=new.token_id,
+            created_by=new.created_by,
+            input=new.input,
+            trace=current_trace(),
+            event_sequence=1,
+        )
+        session.add(job)
+        session.flush()
+        return _add_event(session, job, EventType.STATUS, new.message, {})
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make `changes` in one transaction, and tell of them after its commit.
+
+        Returns:
+            One outcome a change, in their order.
+
+        Raises:
+            NotFoundError: a job does not exist; then nothing is changed.
+        """
+        with self._database.begin() as session:
+            outcomes = self.apply_in(session, changes)
+        self.publish(outcomes)
+        return outcomes
+
+    def apply_in(self, session: Session, changes: Sequence[Change]) -> list[Outcome]:
+        """Make `changes` in a transaction of the caller's, who publishes after its commit."""
+        if len(changes) > 1:
+            # Always locked in the order of their ids: two batches cannot deadlock.
+            ids = sorted({change.job_id for change in changes})
+            session.execute(
+                select(Job.id).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()
+            )
+        applied: dict[int, Outcome] = {}
+        for group in _distinct_jobs(changes):
+            rows = session.execute(
+                _TRANSITION,
+                {
+                    "changes": _as_json([changes[index] for index in group]),
+                    "retention_seconds": self._retention_seconds,
+                },
+            ).all()
+            by_id = {row.id: row for row in rows}
+            for index in group:
+                if row := by_id.get(changes[index].job_id):
+                    applied[index] = _applied(row)
+        return [
+            applied.get(index) or self._refused(session, change)
+            for index, change in enumerate(changes)
+        ]
+
+    def publish(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell of what committed changes did; to be called after the commit."""
+        for outcome in outcomes:
+            result = "applied" if outcome.applied else "ignored"
+            TRANSITIONS.labels(status=outcome.status, outcome=result).inc()
+        self._publisher.publish(outcome.event for outcome in outcomes if outcome.event)
+
+    def publish_events(self, events: Sequence[JobEvent]) -> None:
+        """Tell of events that `create_in` made; to be called after the commit."""
+        self._publisher.publish(events)
+
+    def _refused(self, session: Session, change: Change) -> Outcome:
+        """Record a change that its guard refused."""
+        job = session.scalar(select(Job).where(Job.id == change.job_id).with_for_update())
+        if job is None:
+            raise NotFoundError(f"no job {change.job_id!r}")
+        session.refresh(job)
+        if change.metadata:
+            session.execute(
+                update(Job)
+                .where(Job.id == job.id)
+                .values({Job.meta: Job.meta.op("||")(change.metadata)})
+            )
+        event = None
+        if job.event_sequence < _MAX_IGNORED_EVENTS:
+            job.event_sequence += 1
+            message = f"Ignored, the job is {job.status}: {change.to} ({change.message})"
+            data: dict[str, JsonValue] = {
+                **change.data,
+                **change.metadata,
+                "ignored_status": change.to.value,
+            }
+            event = _add_event(session, job, EventType.IGNORED, message, data)
+        return Outcome(
+            job.id,
+            applied=False,
+            status=JobStatus(job.status),
+            deliveries=job.deliveries,
+            event=event,
+        )
+
+
+def _distinct_jobs(changes: Sequence[Change]) -> list[list[int]]:
+    """Group the indexes of `changes`, in order, so that no group has a job twice.
+
+    One statement sees each row once, so that a second change of the same job needs a second.
+    """
+    groups: list[list[int]] = []
+    seen: list[set[str]] = []
+    for index, change in enumerate(changes):
+        depth = sum(change.job_id in ids for ids in seen)
+        if depth == len(groups):
+            groups.append([])
+            seen.append(set())
+        groups[depth].append(index)
+        seen[depth].add(change.job_id)
+    return groups
+
+
+def _as_json(changes: Sequence[Change]) -> str:
+    return json.dumps([_as_record(change) for change in changes])
+
+
+def _as_record(change: Change) -> dict[str, Any]:
+    repeats_progress = change.to is JobStatus.QUEUED_FOR_ANALYSIS and change.progress is not None
+    return {
+        "job_id": change.job_id,
+        "target": change.to,
+        "allowed": sorted(change.allowed_from()),
+        "type": EventType.PROGRESS if repeats_progress else EventType.STATUS,
+        "progress": PROGRESS[change.to] if change.progress is None else change.progress,
+        "message": change.message,
+        "metadata": change.metadata,
+        "data": change.data,
+        "input": change.input,
+        "result": change.result,
+        "error_code": change.failure.code if change.failure else None,
+        "error_message": change.failure.message if change.failure else None,
+        "queue_message_id": change.queue_message_id,
+        "transport": change.transport,
+        "is_final": change.to.is_final,
+        "takes_up": change.to is JobStatus.PROCESSING,
+    }
+
+
+def _applied(row: Any) -> Outcome:
+    event = JobEvent(
+        job_id=row.id,
+        sequence=row.event_sequence,
+        type=EventType(row.type),
+        status=JobStatus(row.status),
+        progress=row.progress,
+        message=row.message,
+        data=row.data,
+        created_at=row.updated_at,
+    )
+    return Outcome(
+        row.id, applied=True, status=event.status, deliveries=row.deliveries, event=event
+    )
+
+
+def _add_event(
+    session: Session, job: Job, event_type: EventType, message: str, data: dict[str, JsonValue]
+) -> JobEvent:
+    row = JobEventRow(
+        job_id=job.id,
+        sequence=job.event_sequence,
+        type=event_type,
+        status=job.status,
+        progress=job.progress,
+        message=message,
+        data=data,
+        created_at=func.clock_timestamp(),
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row, ["created_at"])
+    return event_of(row)
+
+
+def event_of(row: JobEventRow) -> JobEvent:
+    """Show a row of the timeline."""
+    return JobEvent(
+        job_id=row.job_id,
+        sequence=row.sequence,
+        type=EventType(row.type),
+        status=JobStatus(row.status),
+        progress=row.progress,
+        message=row.message,
+        data=row.data,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,75 @@
+"""A job as every API, the command line and the console show it."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
+from headrace_common.db.models import Job
+
+
+class JobErrorView(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="Stable, for programs")
+    message: str = Field(description="Readable, for people")
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    kind: JobKind
+    status: JobStatus
+    progress: int = Field(ge=0, le=100, description="Per cent")
+    message: str = Field(description="What happens, for people")
+    priority: Lane
+    token_id: str | None
+    transport: str | None = Field(description="How it went to an analysis server: sqs or http")
+    rq_job_id: str | None = Field(description="Old name of queue_message_id")
+    queue_message_id: str | None
+    input: dict[str, JsonValue]
+    metadata: dict[str, JsonValue]
+    result: dict[str, JsonValue] | None
+    error: JobErrorView | None
+    trace_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    retain_until: datetime | None = Field(description="When it may be purged; null: never")
+
+    @classmethod
+    def of(cls, job: Job) -> "JobView":
+        """Show a row."""
+        return cls(
+            job_id=job.id,
+            kind=JobKind(job.kind),
+            status=JobStatus(job.status),
+            progress=job.progress,
+            message=job.message,
+            priority=Lane(job.lane),
+            token_id=job.token_id,
+            transport=job.transport,
+            rq_job_id=job.queue_message_id,
+            queue_message_id=job.queue_message_id,
+            input=job.input,
+            metadata=job.meta,
+            result=job.result,
+            error=JobErrorView(code=job.error_code, message=job.error_message or "")
+            if job.error_code
+            else None,
+            trace_id=_trace_id(job.trace.get("traceparent")),
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            finished_at=job.finished_at,
+            retain_until=job.retain_until,
+        )
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C `traceparent`: version-traceid-parentid-flags."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 else None

@@ -1,0 +1,55 @@
+"""The FastAPI app that every service starts from."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from headrace_common.settings import ProcessSettings
+from headrace_common.web import problems
+from headrace_common.web.health import Check, health_router
+from headrace_common.web.middleware import RequestContext
+
+#: JSON bodies are small; a route that streams sets its own limit.
+MAX_JSON_BODY_BYTES: Final = 1024 * 1024
+
+
+def create_app(
+    settings: ProcessSettings,
+    *,
+    service: str,
+    description: str,
+    alive: Sequence[Check] = (),
+    ready: Sequence[Check] = (),
+    **options: Any,
+) -> FastAPI:
+    """Make an app with problem+json errors, health, metrics, access log and closed CORS.
+
+    Args:
+        settings: of the process.
+        service: short name, for logs and health.
+        description: first paragraph of the OpenAPI page.
+        alive: parts of the process that must work, else it should be restarted.
+        ready: servers that it needs to take traffic.
+        options: more of FastAPI's own, such as `lifespan`.
+    """
+    app = FastAPI(
+        title=f"Headrace {service}",
+        description=description,
+        version="1",
+        telemetry={"metrics": False, "logs": False, "operation_spans": False},
+        **{"max_body_size": MAX_JSON_BODY_BYTES, **options},
+    )
+    problems.install(app)
+    app.include_router(health_router(service, alive=alive, ready=ready))
+    if settings.cors_allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_allow_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-trace-id", "retry-after"],
+        )
+    app.add_middleware(RequestContext)
+    return app

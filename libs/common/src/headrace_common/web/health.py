@@ -1,0 +1,110 @@
+"""Health: alive (restart me if not), ready (send me traffic if so), and metrics."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something a service needs, or a part of it that must be alive.
+
+    Attributes:
+        probe: raises when it is not well.
+        required: whether the service cannot take traffic without it.
+    """
+
+    name: str
+    probe: Callable[[], object]
+    required: bool = True
+
+
+class CheckView(BaseModel):
+    """How one check went."""
+
+    ok: bool
+    required: bool
+    seconds: float
+    error: str | None = None
+
+
+class HealthView(BaseModel):
+    """How a service is."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    service: str
+    checks: dict[str, CheckView]
+
+
+class LiveView(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+    service: str
+
+
+def health_router(service: str, *, alive: Sequence[Check], ready: Sequence[Check]) -> APIRouter:
+    """Make `/health/live`, `/health/ready`, `/health` and `/metrics`.
+
+    Args:
+        service: name that the answers carry.
+        alive: parts of this process (threads, loops) without which it should be restarted.
+        ready: those, and the servers it needs.
+    """
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live", response_model=LiveView, responses={503: {"model": HealthView}})
+    def live(response: Response) -> LiveView | HealthView:
+        """Whether the process works; it should be restarted if not."""
+        view = _run(service, alive)
+        if view.status == "ok":
+            return LiveView(service=service)
+        response.status_code = 503
+        response.body = view.model_dump_json().encode()
+        return view
+
+    @router.get("/health/ready", responses={503: {"model": HealthView}})
+    @router.get("/health", responses={503: {"model": HealthView}})
+    def readiness(response: Response) -> HealthView:
+        """Whether the process can take traffic, and how all that it needs is."""
+        view = _run(service, [*alive, *ready])
+        if view.status == "unavailable":
+            response.status_code = 503
+        return view
+
+    @router.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        """Metrics in Prometheus' format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _run(service: str, checks: Sequence[Check]) -> HealthView:
+    views = {check.name: _probe(check) for check in checks}
+    if any(view.required and not view.ok for view in views.values()):
+        status: Literal["ok", "degraded", "unavailable"] = "unavailable"
+    else:
+        status = "ok" if all(view.ok for view in views.values()) else "degraded"
+    return HealthView(status=status, service=service, checks=views)
+
+
+def _probe(check: Check) -> CheckView:
+    started = time.perf_counter()
+    error: str | None = None
+    try:
+        check.probe()
+    except Exception as failure:  # noqa: BLE001 - whatever it raises is the answer
+        # Only the kind goes out: health is open to all, and messages may name hosts and users.
+        error = type(failure).__name__
+        log.warning("health.check_failed", check=check.name, error=str(failure)[:500])
+    seconds = round(time.perf_counter() - started, 4)
+    return CheckView(ok=error is None, required=check.required, seconds=seconds, error=error)

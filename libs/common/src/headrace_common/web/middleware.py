@@ -1,0 +1,64 @@
+"""What surrounds each request: log context, one access event, and the duration metric.
+
+Pure ASGI: Starlette's BaseHTTPMiddleware breaks streaming responses and their cancellation.
+"""
+
+import time
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace_common.telemetry.metrics import HTTP_REQUESTS
+from headrace_common.telemetry.trace import trace_id
+
+log = structlog.get_logger()
+
+#: Asked every few seconds by probes and scrapers; logging them would drown the rest.
+_QUIET_PATHS: Final = ("/health", "/metrics")
+
+
+class RequestContext:
+    """Binds the trace id, answers it as `x-trace-id`, measures, and logs one access event."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Surround `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status, current = time.perf_counter(), 500, trace_id()
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if current:
+                    message["headers"] = [
+                        *message.get("headers", ()),
+                        (b"x-trace-id", current.encode()),
+                    ]
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    @staticmethod
+    def _note(scope: Scope, status: int, seconds: float) -> None:
+        # The template, not the path: ids in labels would grow without bound.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        HTTP_REQUESTS.labels(method=scope["method"], route=route, status=status).observe(seconds)
+        if not scope["path"].startswith(_QUIET_PATHS):
+            log.info(
+                "http.request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=round(seconds, 4),
+            )

@@ -1,0 +1,45 @@
+"""Running an app: uvicorn with our logs, and streams that know when the server stops."""
+
+import asyncio
+import socket
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from headrace_common.settings import ProcessSettings
+
+log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """Tells open streams to end before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
+def serve(app: FastAPI, settings: ProcessSettings) -> None:
+    """Serve `app` on HOST:PORT until SIGTERM or SIGINT, then finish what is under way.
+
+    `app.state.stopping` is an `asyncio.Event` that is set when the stop begins, so that
+    long-lived responses can end by themselves.
+    """
+    app.state.stopping = asyncio.Event()
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
+    )
+    log.info("process.starting", host=settings.host, port=settings.port)
+    _Server(config, app.state.stopping).run()
+    log.info("process.stopped")
