@@ -6,6 +6,7 @@ default that matters is set and says why.
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import local
 from typing import Any, Final
@@ -60,6 +61,7 @@ def make_broker(
         middleware=[
             # Outermost first: what follows is traced and measured, the last decides on retries.
             MessageContext(),
+            KeepMessageId(),
             TimeLimit(time_limit=int(time_limit_seconds * 1000)),
             ShutdownNotifications(),
             Retries(max_retries=max_retries, min_backoff=1_000, max_backoff=60_000),
@@ -96,6 +98,39 @@ def send(broker: Broker, message: "Message[Any]") -> None:
         MESSAGES_SENT.labels(queue=message.queue_name, outcome="failed").inc()
         raise QueueUnavailableError(str(error)) from error
     MESSAGES_SENT.labels(queue=message.queue_name, outcome="sent").inc()
+
+
+def lost_messages(broker: RedisBroker, queue_name: str, message_ids: Sequence[str]) -> list[str]:
+    """Return those of `message_ids` that Redis does not hold, neither waiting nor in work.
+
+    Exact for messages that were never retried; a retry lives under another id.
+
+    Raises:
+        QueueUnavailableError: Redis is away, which says nothing of the messages.
+    """
+    try:
+        with broker.client.pipeline(transaction=False) as pipeline:
+            for message_id in message_ids:
+                pipeline.hexists(f"{broker.namespace}:{queue_name}.msgs", message_id)
+            held = pipeline.execute()
+    except redis.RedisError as error:
+        raise QueueUnavailableError(str(error)) from error
+    return [
+        message_id for message_id, is_held in zip(message_ids, held, strict=True) if not is_held
+    ]
+
+
+class KeepMessageId(Middleware):
+    """Makes Dramatiq keep a new message under its own id, so that it can be looked up.
+
+    Dramatiq's key would be random. A retry must have another key than what it retries, so
+    only first sendings are changed. A test against a real server watches over this.
+    """
+
+    def before_enqueue(self, broker: Broker, message: "Message[Any]", delay: int | None) -> None:
+        """Choose the key of `message`."""
+        if delay is None and "retries" not in message.options:
+            message.options["redis_message_id"] = message.message_id
 
 
 class MessageContext(Middleware):

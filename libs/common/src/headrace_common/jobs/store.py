@@ -64,6 +64,7 @@ class Change:
         data: goes into the event only.
         input: merged into what the job works on.
         only_from: narrows the statuses that the change may start from.
+        takes_up: begins the stage again: its clock starts anew and a delivery is counted.
     """
 
     job_id: str
@@ -78,6 +79,7 @@ class Change:
     queue_message_id: str | None = None
     transport: str | None = None
     only_from: frozenset[JobStatus] | None = None
+    takes_up: bool = False
 
     def allowed_from(self) -> frozenset[JobStatus]:
         """Return the statuses from which this change happens."""
@@ -314,7 +316,7 @@ def _as_record(change: Change) -> dict[str, Any]:
         "queue_message_id": change.queue_message_id,
         "transport": change.transport,
         "is_final": change.to.is_final,
-        "takes_up": change.to is JobStatus.PROCESSING,
+        "takes_up": change.takes_up,
     }
 
 
