@@ -83,8 +83,8 @@ class Job(Base):
         ),
         Index(
             "ix_jobs_open_stage",
-            "status",
             "stage_entered_at",
+            "id",
             postgresql_where=text("finished_at IS NULL"),
         ),
         Index(

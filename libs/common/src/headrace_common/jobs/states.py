@@ -28,7 +28,7 @@ _OPEN: Final = frozenset(JobStatus.open())
 _PREDECESSORS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.UPLOADING: frozenset({JobStatus.UPLOADING}),
     JobStatus.QUEUING: frozenset({JobStatus.UPLOADING}),
-    JobStatus.QUEUED: frozenset({JobStatus.QUEUING}),
+    JobStatus.QUEUED: frozenset({JobStatus.QUEUING, JobStatus.QUEUED}),
     JobStatus.PROCESSING: frozenset({JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING}),
     JobStatus.QUEUED_FOR_ANALYSIS: _OPEN - {JobStatus.UPLOADING},
     JobStatus.COMPLETED: _OPEN - {JobStatus.UPLOADING},

@@ -64,7 +64,9 @@ class Change:
         data: goes into the event only.
         input: merged into what the job works on.
         only_from: narrows the statuses that the change may start from.
-        takes_up: begins the stage again: its clock starts anew and a delivery is counted.
+        takes_up: a worker begins the stage, perhaps again: its clock starts and a delivery is
+            counted.
+        restarts_stage: its clock starts anew, without counting.
     """
 
     job_id: str
@@ -80,6 +82,7 @@ class Change:
     transport: str | None = None
     only_from: frozenset[JobStatus] | None = None
     takes_up: bool = False
+    restarts_stage: bool = False
 
     def allowed_from(self) -> frozenset[JobStatus]:
         """Return the statuses from which this change happens."""
@@ -113,7 +116,7 @@ WITH change AS (
         job_id text, target text, allowed jsonb, type text, progress smallint, message text,
         metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
         error_message text, queue_message_id text, transport text, is_final boolean,
-        takes_up boolean
+        takes_up boolean, restarts boolean
     )
 ), changed AS (
     UPDATE jobs j SET
@@ -130,9 +133,10 @@ WITH change AS (
         event_sequence = j.event_sequence + 1,
         deliveries = CASE WHEN j.status = c.target THEN j.deliveries ELSE 0 END
             + c.takes_up::int,
-        stage_entered_at = CASE WHEN j.status = c.target AND NOT c.takes_up
+        stage_entered_at = CASE WHEN j.status = c.target AND NOT c.restarts
             THEN j.stage_entered_at ELSE clock_timestamp() END,
-        queued_at = CASE WHEN c.target = 'queued' THEN clock_timestamp() ELSE j.queued_at END,
+        queued_at = CASE WHEN c.target = 'queued' AND j.status <> 'queued'
+            THEN clock_timestamp() ELSE j.queued_at END,
         updated_at = clock_timestamp(),
         finished_at = CASE WHEN c.is_final THEN clock_timestamp() END,
         retain_until = CASE WHEN c.is_final
@@ -317,6 +321,7 @@ def _as_record(change: Change) -> dict[str, Any]:
         "transport": change.transport,
         "is_final": change.to.is_final,
         "takes_up": change.takes_up,
+        "restarts": change.takes_up or change.restarts_stage,
     }
 
 

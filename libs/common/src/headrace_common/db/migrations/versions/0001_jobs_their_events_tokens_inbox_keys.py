@@ -126,7 +126,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_open_stage",
         "jobs",
-        ["status", "stage_entered_at"],
+        ["stage_entered_at", "id"],
         unique=False,
         postgresql_where=sa.text("finished_at IS NULL"),
     )

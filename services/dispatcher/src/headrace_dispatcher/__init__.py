@@ -1,0 +1,1 @@
+"""Takes jobs off the lanes and hands them to the analysis servers, over SQS or HTTP."""

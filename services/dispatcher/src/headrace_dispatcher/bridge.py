@@ -1,0 +1,129 @@
+"""The bridge: from single jobs to batches on a transport, and the rows of what was taken."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+from headrace_common.contracts.jobs import JobStatus
+from headrace_common.jobs import Change, JobStore
+from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher
+from headrace_dispatcher.transports import (
+    Dispatch,
+    Receipt,
+    Transport,
+    TransportError,
+    TransportName,
+    wire_size,
+)
+
+_SENT: Final = Counter(
+    "headrace_dispatches_total", "Jobs handed to a transport", ["transport", "lane", "outcome"]
+)
+_BATCH_ENTRIES: Final = Histogram(
+    "headrace_dispatch_batch_entries",
+    "Jobs in a batch",
+    ["transport"],
+    buckets=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+)
+_BATCH_SECONDS: Final = Histogram(
+    "headrace_dispatch_batch_duration_seconds", "Time to send a batch and note it", ["transport"]
+)
+
+
+class Bridge:
+    """Sends dispatches in micro-batches, one batcher for each place a transport sends to."""
+
+    def __init__(
+        self,
+        transports: Sequence[Transport],
+        store: JobStore,
+        *,
+        linger_seconds: float,
+        senders: int,
+    ) -> None:
+        """Make and start it; see `MicroBatcher` for the arguments."""
+        self._store = store
+        self._transports = {transport.name: transport for transport in transports}
+        self._batchers: dict[tuple[TransportName, str], MicroBatcher[Dispatch, Receipt]] = {}
+        for transport in transports:
+            for destination in transport.destinations():
+                self._batchers[transport.name, destination] = self._batcher(
+                    transport, destination, linger_seconds=linger_seconds, senders=senders
+                )
+
+    def submit(self, name: TransportName, dispatch: Dispatch) -> "Future[Receipt]":
+        """Send a job; once the future is done, the job's row says so.
+
+        Raises:
+            TransportError: that transport is not configured here.
+        """
+        transport = self._transports.get(name)
+        if transport is None:
+            raise TransportError(f"the {name} transport is not configured", retryable=True)
+        destination = transport.destination(dispatch.lane)
+        return self._batchers[name, destination].submit(dispatch)
+
+    def check(self) -> None:
+        """Check that every batcher works."""
+        for batcher in self._batchers.values():
+            batcher.check()
+
+    def close(self) -> None:
+        """Send what waits and close the transports."""
+        for batcher in self._batchers.values():
+            batcher.close()
+        for transport in self._transports.values():
+            transport.close()
+
+    def _batcher(
+        self, transport: Transport, destination: str, *, linger_seconds: float, senders: int
+    ) -> "MicroBatcher[Dispatch, Receipt]":
+        return MicroBatcher(
+            lambda batch: self._send(transport, destination, batch),
+            name=f"{transport.name}-{destination.rsplit('/', 1)[-1]}",
+            limits=BatchLimits(
+                entries=transport.max_entries,
+                size=transport.max_bytes,
+                linger_seconds=linger_seconds if transport.max_entries > 1 else 0.0,
+            ),
+            size_of=wire_size,
+            senders=senders,
+        )
+
+    def _send(
+        self, transport: Transport, destination: str, batch: Sequence[Dispatch]
+    ) -> list[Receipt | TransportError]:
+        started = time.perf_counter()
+        try:
+            answers = transport.send(destination, batch)
+        except TransportError as error:
+            answers = [error] * len(batch)
+        taken = [
+            (dispatch, answer)
+            for dispatch, answer in zip(batch, answers, strict=True)
+            if isinstance(answer, Receipt)
+        ]
+        if taken:
+            self._store.apply([_taken(transport.name, *pair) for pair in taken])
+        _BATCH_ENTRIES.labels(transport=transport.name).observe(len(batch))
+        _BATCH_SECONDS.labels(transport=transport.name).observe(time.perf_counter() - started)
+        for dispatch, answer in zip(batch, answers, strict=True):
+            outcome = "taken" if isinstance(answer, Receipt) else "refused"
+            _SENT.labels(transport=transport.name, lane=dispatch.lane, outcome=outcome).inc()
+        return answers
+
+
+def _taken(name: TransportName, dispatch: Dispatch, receipt: Receipt) -> Change:
+    return Change(
+        job_id=dispatch.request.job_id,
+        to=JobStatus.QUEUED_FOR_ANALYSIS,
+        message="Sent to SQS, waiting for an analysis server"
+        if name is TransportName.SQS
+        else "Taken by the analysis server",
+        metadata=receipt.metadata,
+        transport=name,
+        takes_up=True,
+    )

@@ -1,0 +1,95 @@
+"""The way over HTTP: each job is one signed POST to ANALYSIS_SERVER_URL."""
+
+import email.utils
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from headrace_common import webhooks
+from headrace_common.contracts.lanes import Lane
+from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, TransportName
+
+#: Answers that say "not now" rather than "not this".
+_PASSING_STATUSES: Final = frozenset({408, 425, 429})
+#: A server that asks for more patience than this is not believed.
+_MAX_RETRY_AFTER_SECONDS: Final = 300.0
+
+
+class HttpTransport:
+    """Posts jobs to an analysis server; any 2xx means that it has taken the job."""
+
+    name = TransportName.HTTP
+    max_entries = 1
+
+    def __init__(
+        self, url: str, *, timeout_seconds: float, secrets: Sequence[str], max_bytes: int
+    ) -> None:
+        """Make the client; nothing is sent yet.
+
+        Args:
+            url: of the analysis server; the only host ever talked to, redirects included.
+            timeout_seconds: for connecting, and for each wait for bytes.
+            secrets: sign the request (Standard Webhooks), so that the server can trust it.
+            max_bytes: most bytes of a request's body.
+        """
+        self.max_bytes = max_bytes
+        self._url = url
+        self._secrets = list(secrets)
+        self._client = httpx.Client(timeout=timeout_seconds, follow_redirects=False)
+
+    def destinations(self) -> Sequence[str]:
+        """Return the one URL."""
+        return [self._url]
+
+    def destination(self, lane: Lane) -> str:
+        """Return the one URL."""
+        return self._url
+
+    def send(self, destination: str, batch: Sequence[Dispatch]) -> list[Receipt | TransportError]:
+        """Post each dispatch."""
+        return [self._post(destination, dispatch) for dispatch in batch]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _post(self, url: str, dispatch: Dispatch) -> Receipt | TransportError:
+        body = dispatch.request.body().encode()
+        headers = {
+            "content-type": "application/json",
+            "x-headrace-priority": dispatch.lane.value,
+            **dispatch.trace,
+        }
+        if self._secrets:
+            message_id = f"{dispatch.request.job_id}:{dispatch.request.timestamp.timestamp()}"
+            headers |= webhooks.sign(body, secrets=self._secrets, message_id=message_id)
+        try:
+            answer = self._client.post(url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            return TransportError(
+                f"the analysis server does not answer: {type(error).__name__}", retryable=True
+            )
+        if answer.is_success:
+            return Receipt({"analysis_server_status": answer.status_code})
+        passing = answer.is_server_error or answer.status_code in _PASSING_STATUSES
+        return TransportError(
+            f"the analysis server answered {answer.status_code}",
+            retryable=passing,
+            retry_after=retry_after_seconds(answer.headers.get("retry-after"), now=time.time()),
+        )
+
+
+def retry_after_seconds(header: str | None, *, now: float) -> float | None:
+    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3); None if it is neither."""
+    if header is None:
+        return None
+    if header.strip().isdigit():
+        seconds = float(header)
+    else:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - now
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

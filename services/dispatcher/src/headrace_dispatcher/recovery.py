@@ -1,0 +1,101 @@
+"""What to do with a job that has been in its stage for long: pure decisions."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Final
+
+from headrace_common.contracts.jobs import JobStatus
+from headrace_common.db import Job
+from headrace_dispatcher.settings import DispatcherSettings
+
+#: A retry waits at most so long in Dramatiq's delay queue, under an id that is not looked up.
+RETRY_DELAY_MAX: Final = timedelta(seconds=300)
+
+
+class Action(Enum):
+    """What a recovery does."""
+
+    #: Put a new Dramatiq message on the lane.
+    REQUEUE = "requeue"
+    #: Put a new Dramatiq message on the lane if the old one is gone.
+    REQUEUE_IF_LOST = "requeue_if_lost"
+    #: Send the job to the analysis servers once more.
+    ASK_AGAIN = "ask_again"
+    #: End the job with a reason.
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A decision and its reason, for the job's timeline."""
+
+    action: Action
+    code: str
+    reason: str
+
+
+def plan_recovery(job: Job, settings: DispatcherSettings, *, now: datetime) -> Recovery | None:
+    """Decide what a job needs that has been in its stage since `job.stage_entered_at`.
+
+    Returns:
+        None while the job is within its time.
+    """
+    if job.status == JobStatus.QUEUED_FOR_ANALYSIS:
+        return _unanswered(job, settings, now=now)
+    due = {rule.status: rule for rule in _rules(settings, now - job.stage_entered_at)}
+    return due[JobStatus(job.status)].recovery if job.status in due else None
+
+
+@dataclass(frozen=True)
+class _Rule:
+    status: JobStatus
+    limit: timedelta
+    recovery: Recovery
+
+
+def _rules(settings: DispatcherSettings, age: timedelta) -> list[_Rule]:
+    """Return the rules whose limit `age` exceeds, the longer limit of a status last."""
+    lost_after = timedelta(seconds=settings.lost_after_seconds)
+    lost = Recovery(Action.REQUEUE_IF_LOST, "message_lost", "its message was lost")
+    rules = [
+        _Rule(
+            JobStatus.UPLOADING,
+            timedelta(seconds=settings.upload_timeout_seconds),
+            Recovery(Action.FAIL, "upload_abandoned", "the upload never ended"),
+        ),
+        _Rule(
+            JobStatus.QUEUING,
+            lost_after,
+            Recovery(Action.REQUEUE, "never_queued", "the queue had not taken the job"),
+        ),
+        _Rule(JobStatus.QUEUED, lost_after, lost),
+        _Rule(JobStatus.PROCESSING, lost_after + RETRY_DELAY_MAX, lost),
+        _Rule(
+            JobStatus.PROCESSING,
+            2 * timedelta(seconds=settings.job_stage_timeout_seconds),
+            Recovery(Action.REQUEUE, "stage_timed_out", "no end of the stage within its time"),
+        ),
+    ]
+    return [rule for rule in sorted(rules, key=lambda rule: rule.limit) if age > rule.limit]
+
+
+def _unanswered(job: Job, settings: DispatcherSettings, *, now: datetime) -> Recovery | None:
+    """Decide on a job that an analysis server has.
+
+    One that has begun shows signs of life, so that silence counts; one that has not may be
+    waiting in SQS, which is nobody's fault.
+    """
+    begun = "analysis_progress" in job.meta
+    silence = now - (job.updated_at if begun else job.stage_entered_at)
+    limit = timedelta(
+        seconds=settings.job_stage_timeout_seconds if begun else settings.analysis_wait_seconds
+    )
+    if silence <= limit:
+        return None
+    reason = f"no answer from an analysis server within {limit}"
+    if job.deliveries > settings.job_max_retries:
+        return Recovery(
+            Action.FAIL, "analysis_timed_out", f"{reason}, asked {job.deliveries} times"
+        )
+    return Recovery(Action.ASK_AGAIN, "analysis_timed_out", reason)
