@@ -63,6 +63,7 @@ class Change:
             status is refused, because what it tells is true all the same.
         data: goes into the event only.
         input: merged into what the job works on.
+        lane: another lane, while the job is not yet on a queue.
         only_from: narrows the statuses that the change may start from.
         takes_up: a worker begins the stage, perhaps again: its clock starts and a delivery is
             counted.
@@ -80,6 +81,7 @@ class Change:
     failure: Failure | None = None
     queue_message_id: str | None = None
     transport: str | None = None
+    lane: Lane | None = None
     only_from: frozenset[JobStatus] | None = None
     takes_up: bool = False
     restarts_stage: bool = False
@@ -115,8 +117,8 @@ WITH change AS (
     SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS c (
         job_id text, target text, allowed jsonb, type text, progress smallint, message text,
         metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
-        error_message text, queue_message_id text, transport text, is_final boolean,
-        takes_up boolean, restarts boolean
+        error_message text, queue_message_id text, transport text, lane text,
+        is_final boolean, takes_up boolean, restarts boolean
     )
 ), changed AS (
     UPDATE jobs j SET
@@ -130,6 +132,7 @@ WITH change AS (
         error_message = coalesce(c.error_message, j.error_message),
         queue_message_id = coalesce(c.queue_message_id, j.queue_message_id),
         transport = coalesce(c.transport, j.transport),
+        lane = coalesce(c.lane, j.lane),
         event_sequence = j.event_sequence + 1,
         deliveries = CASE WHEN j.status = c.target THEN j.deliveries ELSE 0 END
             + c.takes_up::int,
@@ -319,6 +322,7 @@ def _as_record(change: Change) -> dict[str, Any]:
         "error_message": change.failure.message if change.failure else None,
         "queue_message_id": change.queue_message_id,
         "transport": change.transport,
+        "lane": change.lane,
         "is_final": change.to.is_final,
         "takes_up": change.takes_up,
         "restarts": change.takes_up or change.restarts_stage,
