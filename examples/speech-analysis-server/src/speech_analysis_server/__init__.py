@@ -1,1 +1,1 @@
-"""A reference analysis server: pitch, intensity and speaking rate of speech, held against a model."""
+"""A reference analysis server: pitch, intensity and pace of speech, held against a model."""

@@ -2,8 +2,8 @@
 
 After Sakoe & Chiba (1978), "Dynamic programming algorithm optimization for spoken word
 recognition", IEEE Trans. ASSP 26(1): monotonic, continuous, within a band round the diagonal.
-Frames are compared by pitch relative to the speaker's median, in semitones, and by voicing: a voiced
-frame against an unvoiced one costs a fixed amount, so that pauses and voiceless sounds
+Frames are compared by pitch relative to the speaker's median, in semitones, and by voicing: a
+voiced frame against an unvoiced one costs a fixed amount, so that pauses and voiceless sounds
 are landmarks too.
 """
 
@@ -81,7 +81,8 @@ class Alignment:
         index, length = self.recording_index[voiced], len(self.recording.times)
         sums = np.bincount(index, self.reference_semitones[voiced], minlength=length)
         counts = np.bincount(index, minlength=length)
-        return np.divide(sums, counts, out=np.full(length, np.nan), where=counts > 0)
+        means: FloatArray = np.divide(sums, counts, out=np.full(length, np.nan), where=counts > 0)
+        return means
 
     def map_time(self, reference_time: float) -> float:
         """Return the moment of the recording that goes with one of the reference.
@@ -155,8 +156,8 @@ _DIAGONAL, _DOWN, _RIGHT = 0, 1, 2
 def _steps(cost: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     """Return for each cell where the cheapest path comes from.
 
-    Works along anti-diagonals, whose cells do not depend on each other, so that NumPy
-    does a whole one at a time. Cells are kept by row: entry i of an anti-diagonal is cell (i, s - i).
+    Works along anti-diagonals, whose cells do not depend on each other, so that NumPy does a
+    whole one at a time. Cells are kept by row: entry i of an anti-diagonal s is cell (i, s - i).
     """
     rows, columns = cost.shape
     steps = np.zeros(cost.shape, dtype=np.int8)

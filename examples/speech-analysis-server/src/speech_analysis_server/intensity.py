@@ -6,6 +6,7 @@ at least 2 dB above the dips beside them and less than 25 dB below the loudest p
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -123,9 +124,7 @@ def speaking_rate(intensity: IntensityContour, pitch: PitchContour) -> SpeakingR
     stretches = _speech_stretches(intensity)
     if not stretches:
         return SpeakingRate(np.zeros(0), [], None)
-    pauses = [
-        (before[1], after[0]) for before, after in zip(stretches, stretches[1:], strict=False)
-    ]
+    pauses = [(before[1], after[0]) for before, after in pairwise(stretches)]
     peaks = _nuclei(intensity.decibels, intensity.threshold)
     times = intensity.times[peaks]
     return SpeakingRate(
@@ -168,4 +167,5 @@ def _voiced_at(pitch: PitchContour, times: FloatArray) -> BoolArray:
     if not len(pitch.times):
         return np.zeros(len(times), dtype=np.bool_)
     nearest = np.abs(pitch.times[None, :] - times[:, None]).argmin(axis=1)
-    return pitch.voiced[nearest]
+    voiced: BoolArray = pitch.voiced[nearest]
+    return voiced

@@ -79,7 +79,7 @@ def _headline(comparison: Comparison | None, pitch: PitchContour) -> str:
             f"score {document['score']:.0f} of 100"
             f"   ·   distance {document['distance_semitones'] or 0:.1f} semitones"
             + (f"   ·   correlation {correlation:.2f}" if correlation is not None else "")
-            + f"   ·   {document['tempo_ratio']:.2f} × the reference's length"
+            + f"   ·   {document['tempo_ratio']:.2f} times the reference's length"
         )
     if not pitch.voiced_frames:
         return "no voiced speech found"
@@ -135,8 +135,8 @@ def _legend(axes: Axes) -> None:
 
 def _draw_words(axes: Axes, comparison: Comparison, duration: float) -> None:
     scores = [interval.get("score") for interval in comparison.document["intervals"]]
-    for (interval, start, end), value in zip(comparison.mapped, scores, strict=False):
-        start, end = np.clip([start, end], 0, duration)
+    for (interval, from_time, to_time), value in zip(comparison.mapped, scores, strict=False):
+        start, end = np.clip([from_time, to_time], 0, duration)
         if end <= start:
             continue
         axes.axvspan(start, end, color=_band(value), zorder=0, linewidth=0)

@@ -1,4 +1,4 @@
-"""Reading the reference alignment: any Praat TextGrid, long or short, in any of Praat's encodings."""
+"""Reading the reference alignment: a Praat TextGrid, long or short, in any encoding of Praat."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -28,7 +28,7 @@ class Warnings:
         self.items.append({"code": code, "message": message})
 
 
-def rounded(value: float | None, digits: int = 3) -> float | None:
+def rounded(value: float | np.floating[Any] | None, digits: int = 3) -> float | None:
     """Return a number fit for JSON: finite and of sensible length, else None."""
     if value is None or not np.isfinite(value):
         return None

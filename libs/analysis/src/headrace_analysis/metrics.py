@@ -1,0 +1,35 @@
+"""What an analysis server measures."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+TASKS: Final = Counter(
+    "headrace_analysis_tasks_total",
+    "Attempts at a task, by how they ended",
+    ["transport", "outcome"],
+)
+TASK_SECONDS: Final = Histogram(
+    "headrace_analysis_task_duration_seconds",
+    "Time from the start of an attempt to the settled message",
+    ["transport"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 900, 1800),
+)
+RECEIVED: Final = Counter(
+    "headrace_analysis_messages_received_total", "Messages received", ["lane"]
+)
+DUPLICATES: Final = Counter(
+    "headrace_analysis_duplicate_deliveries_total",
+    "Messages delivered again while or after run here",
+)
+LEASES_LOST: Final = Counter(
+    "headrace_analysis_leases_lost_total", "Messages that became someone else's while run here"
+)
+REPORTS: Final = Counter(
+    "headrace_analysis_reports_total", "Attempts to deliver a report", ["kind", "outcome"]
+)
+SLOTS: Final = Gauge("headrace_analysis_slots", "Tasks that can run at a time")
+SLOTS_BUSY: Final = Gauge("headrace_analysis_slots_busy", "Tasks that run")
+HTTP_REFUSED: Final = Counter(
+    "headrace_analysis_http_refused_total", "Jobs over HTTP refused because all is full"
+)
