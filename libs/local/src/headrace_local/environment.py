@@ -1,0 +1,82 @@
+"""What the processes of a stack find in their environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from headrace_common.contracts.lanes import Lane
+from headrace_common.sqs import QueueUrls
+from headrace_local.credentials import Credentials
+from headrace_local.ports import LOOPBACK
+from headrace_local.process import MARKER_VARIABLE
+from headrace_local.servers.postgres import Postgres
+from headrace_local.services import ANALYSIS, RESULTS, SHUTDOWN_GRACE_SECONDS
+
+BUCKET: Final = "headrace-media"
+REGION: Final = "us-east-1"
+
+#: Variables of the caller that programs keep. All others could turn a setting of ours around:
+#: AWS_PROFILE, PGHOST, DATABASE_URL, PYTHONPATH.
+_KEPT: Final = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "LOG_LEVEL",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "SSL_CERT_FILE",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "USER",
+    }
+)
+
+
+def base_environment(directory: Path) -> dict[str, str]:
+    """Return what every process of the stack in `directory` gets."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    return {**kept, MARKER_VARIABLE: str(directory), "PYTHONUNBUFFERED": "1"}
+
+
+def server_settings(ports: Mapping[str, int], credentials: Credentials) -> dict[str, str]:
+    """Return the settings by which services find the servers."""
+    password = credentials.postgres_password
+    return {
+        "DATABASE_URL": Postgres.make_url(password=password, port=ports["postgres"]),
+        "REDIS_URL": f"redis://{LOOPBACK}:{ports['valkey']}/0",
+        "REDIS_PASSWORD": credentials.valkey_password,
+        "S3_ENDPOINT_URL": f"http://{LOOPBACK}:{ports['s3']}",
+        "S3_BUCKET": BUCKET,
+        "SQS_ENDPOINT_URL": f"http://{LOOPBACK}:{ports['sqs']}",
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "AWS_REGION": REGION,
+    }
+
+
+def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict[str, str]:
+    """Return the settings by which services find and trust each other."""
+    return {
+        "WEBHOOK_URL": f"http://{LOOPBACK}:{ports[RESULTS]}/webhooks/analysis",
+        "WEBHOOK_SECRETS": credentials.webhook_secret,
+        "CALLBACK_TOKEN_SECRETS": credentials.callback_token_secret,
+        "ANALYSIS_SERVER_URL": f"http://{LOOPBACK}:{ports[ANALYSIS]}/analyze",
+        "LOG_FORMAT": "json",
+        "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS),
+    }
+
+
+def queue_settings(queues: QueueUrls) -> dict[str, str]:
+    """Return the settings that name the SQS queues."""
+    return {
+        "USE_SQS_QUEUE": "true",
+        "SQS_QUEUE_URL": queues.by_lane[Lane.NORMAL],
+        "SQS_QUEUE_URL_HIGH": queues.by_lane[Lane.HIGH],
+        "SQS_QUEUE_URL_LOW": queues.by_lane[Lane.LOW],
+        "SQS_RESULT_QUEUE_URL": queues.results,
+    }

@@ -1,0 +1,72 @@
+"""Ports: the ones of the start before if they are free, else others, spread by directory."""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from headrace_local.errors import LocalStackError
+
+LOOPBACK: Final = "127.0.0.1"
+
+#: Below Linux's ephemeral range (from 32768), so that no outgoing connection takes a port
+#: between the look and the start; and low enough for a companion 10,000 higher.
+_CANDIDATES: Final = range(11_000, 22_000)
+
+#: Offsets that a port needs free besides itself; none for most.
+Offsets = Sequence[int]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` of the loopback address now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of a predecessor in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def choose_ports(
+    wanted: Mapping[str, Offsets],
+    *,
+    previous: Mapping[str, int],
+    directory: Path,
+    free: Callable[[int], bool] = is_free,
+) -> dict[str, int]:
+    """Choose a port for each name.
+
+    Args:
+        wanted: names, each with the offsets of companions that the server opens too.
+        previous: the ports of the last start, kept where they are free so that URLs stay.
+        directory: the stack's; it decides where the search begins, so that stacks in
+            different directories hardly ever want the same port.
+        free: tells whether a port can be listened on.
+
+    Raises:
+        LocalStackError: every candidate is taken.
+    """
+    chosen: dict[str, int] = {}
+    used: set[int] = set()
+    # Old ports first, so that a new name cannot take one of them.
+    for name in sorted(wanted, key=lambda name: name not in previous):
+        span = (0, *wanted[name])
+        before = [previous[name]] if name in previous else []
+        for port in (*before, *_candidates(directory)):
+            companions = {port + offset for offset in span}
+            if not companions & used and all(free(each) for each in companions):
+                chosen[name] = port
+                used |= companions
+                break
+        else:
+            raise LocalStackError(f"no free port for {name}")
+    return chosen
+
+
+def _candidates(directory: Path) -> Iterator[int]:
+    seed = int.from_bytes(sha256(str(directory).encode()).digest()[:4])
+    for step in range(len(_CANDIDATES)):
+        yield _CANDIDATES[(seed + step) % len(_CANDIDATES)]

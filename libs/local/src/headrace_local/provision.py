@@ -1,0 +1,121 @@
+"""What the servers need before services can use them: database, schema, key, bucket, queues.
+
+Each step depends on one server and may be repeated; it runs whenever that server has become
+ready, so that one that lost its data gets it again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from headrace_common import keys
+from headrace_common.db import Database, upgrade
+from headrace_common.errors import UnauthorizedError
+from headrace_common.settings import DatabaseSettings
+from headrace_common.sqs import QueueUrls, ensure_queues
+from headrace_common.storage import ensure_bucket
+from headrace_local import credentials as credentials_file
+from headrace_local.credentials import Credentials
+from headrace_local.environment import BUCKET
+from headrace_local.program import Server
+from headrace_local.servers.postgres import DATABASE, Postgres
+from headrace_local.servers.seaweedfs import SeaweedFS
+from headrace_local.servers.sqs import Sqs
+
+_KEY_NAME: Final = "local stack"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to make where it is missing."""
+
+    name: str
+    server: str  #: it is made on this one
+    run: Callable[[], None]
+
+
+class Provisioner:
+    """The steps of one stack, and what they yielded."""
+
+    def __init__(
+        self, servers: Mapping[str, Server], credentials: Credentials, credentials_path: Path
+    ) -> None:
+        """Make the steps for those servers that the stack has."""
+        self._servers = servers
+        self._credentials = credentials
+        self._credentials_path = credentials_path
+        self.queues: QueueUrls | None = None
+        self.steps: list[Step] = [
+            step for server in servers.values() for step in self._steps_of(server)
+        ]
+
+    def _steps_of(self, server: Server) -> list[Step]:
+        match server:
+            case Postgres():
+                return [
+                    Step("database", server.name, lambda: create_database(server)),
+                    Step("schema", server.name, lambda: self._upgrade(server)),
+                    Step("api key", server.name, lambda: self._ensure_key(server)),
+                ]
+            case SeaweedFS():
+                return [Step("bucket", server.name, lambda: ensure_bucket(server.client, BUCKET))]
+            case Sqs():
+                return [Step("queues", server.name, lambda: self._ensure_queues(server))]
+            case _:
+                return []
+
+    def run(self, server: str) -> None:
+        """Run the steps of the server of that name."""
+        for step in self.steps:
+            if step.server == server:
+                step.run()
+                _log.info("local.provisioned", server=server, step=step.name)
+
+    def _upgrade(self, server: Postgres) -> None:
+        upgrade(_settings(server))
+
+    def _ensure_key(self, server: Postgres) -> None:
+        database = Database(_settings(server))
+        try:
+            if self._has_valid_key(database):
+                return
+            with database.begin() as session:
+                created = keys.create(session, name=_KEY_NAME, scopes=tuple(keys.Scope))
+        finally:
+            database.close()
+        self._credentials.api_key = created.secret_text
+        credentials_file.save(self._credentials_path, self._credentials)
+
+    def _has_valid_key(self, database: Database) -> bool:
+        if self._credentials.api_key is None:
+            return False
+        try:
+            with database.begin() as session:
+                keys.authenticate(session, self._credentials.api_key)
+        except UnauthorizedError:
+            return False
+        return True
+
+    def _ensure_queues(self, server: Sqs) -> None:
+        self.queues = ensure_queues(server.client)
+
+
+def create_database(server: Postgres) -> None:
+    """Create the database unless it is there."""
+    with psycopg.connect(server.database_url("postgres"), autocommit=True) as connection:
+        query = "SELECT 1 FROM pg_database WHERE datname = %s"
+        if connection.execute(query, [DATABASE]).fetchone() is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def _settings(server: Postgres) -> DatabaseSettings:
+    return DatabaseSettings.model_validate(
+        {"database_url": server.database_url(), "database_pool_size": 1}
+    )

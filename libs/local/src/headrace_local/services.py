@@ -1,0 +1,119 @@
+"""The services that run on the local stack, started by command and never imported."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from headrace_local.ports import LOOPBACK, Offsets
+from headrace_local.process import Launch
+from headrace_local.program import Program
+from headrace_local.state import Kind
+
+#: Stands for the chosen port in a command; services read it from PORT.
+PORT_PLACEHOLDER: Final = "{port}"
+
+INGEST: Final = "ingest-api"
+DISPATCHER: Final = "dispatcher"
+RESULTS: Final = "results"
+ANALYSIS: Final = "analysis-server"
+
+#: Seconds of SHUTDOWN_GRACE_SECONDS for the services here; the supervisor kills a little later.
+SHUTDOWN_GRACE_SECONDS: Final = 10
+
+
+class ServiceSpec(BaseModel):
+    """One service.
+
+    Attributes:
+        name: what it is called in the state, the logs and on the command line.
+        command: program and arguments; `{port}` becomes the port.
+        env: on top of what every service gets.
+        health_path: answers with a success once the service is ready.
+        endpoint: its name among the state's endpoints, if it has one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    health_path: str = "/health/ready"
+    endpoint: str | None = None
+
+
+def _module(name: str, module: str, endpoint: str, **env: str) -> ServiceSpec:
+    command = (sys.executable, "-m", module)
+    return ServiceSpec(name=name, command=command, endpoint=endpoint, env=env)
+
+
+#: Stopped from the end: the analysis server hands in its results while the others still run.
+DEFAULT_SERVICES: Final = (
+    _module(INGEST, "headrace_ingest_api", "ingest_url"),
+    _module(DISPATCHER, "headrace_dispatcher", "dispatcher_url"),
+    _module(RESULTS, "headrace_results", "results_url"),
+    _module(ANALYSIS, "speech_analysis_server", "analysis_url", CALLBACK_ALLOWED_HOSTS=LOOPBACK),
+)
+
+_SPECS: Final = TypeAdapter(tuple[ServiceSpec, ...])
+
+
+def specs_to_json(specs: tuple[ServiceSpec, ...]) -> str:
+    """Write specs as one argument of a command line."""
+    return json.dumps(_SPECS.dump_python(specs, mode="json"))
+
+
+def specs_from_json(text: str) -> tuple[ServiceSpec, ...]:
+    """Read what `specs_to_json` wrote."""
+    return _SPECS.validate_json(text)
+
+
+class Service(Program):
+    """A service as the supervisor runs it."""
+
+    kind: ClassVar[Kind] = "service"
+    stop_grace: ClassVar[float] = SHUTDOWN_GRACE_SECONDS + 5
+
+    def __init__(
+        self, spec: ServiceSpec, directory: Path, environment: Callable[[], Mapping[str, str]]
+    ) -> None:
+        """Make it.
+
+        Args:
+            spec: what it is.
+            directory: where it runs.
+            environment: asked at each start for what every service gets, which is known once
+                the servers are ready.
+        """
+        self.spec = spec
+        self.name = spec.name
+        self._directory = directory
+        self._environment = environment
+        self._port = 0
+
+    def wanted_ports(self) -> Mapping[str, Offsets]:
+        """Return one port without companions."""
+        return {self.name: ()}
+
+    def use_ports(self, ports: Mapping[str, int]) -> None:
+        """Take the port that was chosen."""
+        self._port = ports[self.name]
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    def launch(self) -> Launch:
+        """Return how to start it."""
+        command = [word.replace(PORT_PLACEHOLDER, str(self.port)) for word in self.spec.command]
+        own = {"HOST": LOOPBACK, "PORT": str(self.port), **self.spec.env}
+        return Launch(command, {**self._environment(), **own}, cwd=self._directory)
+
+    def probe(self) -> None:
+        """Ask for its health."""
+        httpx.get(self.url + self.spec.health_path, timeout=5, trust_env=False).raise_for_status()
