@@ -1,7 +1,7 @@
 """Start the server: `python -m speech_analysis_server`."""
 
 from headrace_common.telemetry import configure_logging, configure_tracing
-from headrace_common.web import serve
+from headrace_common.web.serve import serve
 from speech_analysis_server.app import SERVICE, build
 from speech_analysis_server.settings import SpeechSettings
 

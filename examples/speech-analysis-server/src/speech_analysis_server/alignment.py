@@ -21,8 +21,10 @@ BAND_FRACTION: Final = 0.2
 VOICING_COST: Final = 3.0
 #: One tracking error must not bend the path: differences count up to one octave.
 _MOST_COST: Final = 12.0
-#: Cost of a step along one contour alone, so that level stretches map straight.
-_STEP_COST: Final = 0.3
+#: Cost in semitones of a step along one contour alone. It keeps level stretches straight and stops
+#: wrong melodies from being warped until they fit; pauses may be of any length.
+_STEP_COST: Final = 1.0
+_PAUSE_STEP_COST: Final = 0.1
 #: The matrix has at most this many frames a side: 4 million cells, 40 MB.
 _MOST_FRAMES: Final = 2_000
 #: Points of a reference up to this far apart belong to one voiced stretch, seconds.
@@ -34,7 +36,7 @@ class Track:
     """A contour on an even grid, from its first voiced frame to its last.
 
     Attributes:
-        times: seconds, evenly spaced.
+        times: seconds, evenly spaced; at least two.
         semitones: relative to the speaker's median, NaN where unvoiced.
     """
 
@@ -84,6 +86,19 @@ class Alignment:
         means: FloatArray = np.divide(sums, counts, out=np.full(length, np.nan), where=counts > 0)
         return means
 
+    def map_interval(self, start: float, end: float) -> tuple[float, float]:
+        """Return the stretch of the recording that goes with one of the reference, seconds."""
+        inside = (self.reference_times >= start) & (self.reference_times < end)
+        if not inside.any():
+            return self.map_time(start), self.map_time(end)
+        spoken = self.recording_times[inside]
+        first, last = self.reference.times[0], self.reference.times[-1]
+        step = self.recording.times[1] - self.recording.times[0]
+        return (
+            self.map_time(start) if start < first else float(spoken[0]),
+            self.map_time(end) if end > last else float(spoken[-1] + step),
+        )
+
     def map_time(self, reference_time: float) -> float:
         """Return the moment of the recording that goes with one of the reference.
 
@@ -99,15 +114,18 @@ class Alignment:
         return float(np.interp(reference_time, moments, sums / np.bincount(inverse)))
 
 
-def prepare(contour: PitchContour) -> Track:
-    """Put a contour with at least one voiced frame on an even grid, relative to its median."""
+def prepare(contour: PitchContour, frames: int) -> Track:
+    """Put a contour with a voiced frame on an even grid of so many frames, from its median."""
     voiced = np.flatnonzero(contour.voiced)
     times = contour.times[voiced[0] : voiced[-1] + 1]
     semitones = hz_to_semitones(contour.frequencies[voiced[0] : voiced[-1] + 1])
-    span = times[-1] - times[0]
-    step = max(TIME_STEP_SECONDS, span / (_MOST_FRAMES - 1))
-    grid = times[0] + step * np.arange(int(span / step + 1e-6) + 1)
+    grid = np.linspace(times[0], times[-1], frames)
     return Track(grid, _resample(grid, times, semitones - np.nanmedian(semitones)))
+
+
+def _voiced_span(contour: PitchContour) -> float:
+    times = contour.times[contour.voiced]
+    return float(times[-1] - times[0])
 
 
 def _resample(grid: FloatArray, times: FloatArray, values: FloatArray) -> FloatArray:
@@ -124,10 +142,16 @@ def _resample(grid: FloatArray, times: FloatArray, values: FloatArray) -> FloatA
 
 
 def align(reference: PitchContour, recording: PitchContour) -> Alignment:
-    """Align a recording with its reference; both need at least one voiced frame."""
-    model, spoken = prepare(reference), prepare(recording)
+    """Align a recording with its reference; both need at least one voiced frame.
+
+    Both are first brought to the same number of frames, so that the diagonal is the same
+    speech at another pace and only changes of pace within it are warping.
+    """
+    longer = max(_voiced_span(reference), _voiced_span(recording))
+    frames = max(2, min(_MOST_FRAMES, round(longer / TIME_STEP_SECONDS) + 1))
+    model, spoken = prepare(reference, frames), prepare(recording, frames)
     cost = _local_cost(model.semitones, spoken.semitones)
-    i, j = _path(_steps(cost))
+    i, j = _path(_steps(cost, _step_cost(model.semitones, spoken.semitones)))
     return Alignment(model, spoken, i, j)
 
 
@@ -136,24 +160,23 @@ def _local_cost(reference: FloatArray, recording: FloatArray) -> FloatArray:
     voiced_here, voiced_there = np.isfinite(reference)[:, None], np.isfinite(recording)[None, :]
     cost = np.where(voiced_here & voiced_there, difference, VOICING_COST)
     cost[~voiced_here & ~voiced_there] = 0.0
-    cost[~_band(*cost.shape)] = np.inf
+    fraction = np.linspace(0, 1, len(reference))
+    half = max(BAND_FRACTION, 1 / (len(reference) - 1))
+    cost[np.abs(fraction[:, None] - fraction[None, :]) > half] = np.inf
     return cost
 
 
-def _band(rows: int, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return which cells are near the diagonal; each has neighbours to go on by."""
-    row = np.linspace(0, 1, rows)[:, None] if rows > 1 else np.full((1, 1), 0.5)
-    column = np.linspace(0, 1, columns)[None, :] if columns > 1 else np.full((1, 1), 0.5)
-    # A single frame goes with all of the other side; few frames need room for one step.
-    half = max(BAND_FRACTION, *(1 / (n - 1) if n > 1 else 0.5 for n in (rows, columns)))
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = np.abs(row - column) <= half
-    return inside
+def _step_cost(reference: FloatArray, recording: FloatArray) -> FloatArray:
+    pause = ~np.isfinite(reference)[:, None] & ~np.isfinite(recording)[None, :]
+    return np.where(pause, _PAUSE_STEP_COST, _STEP_COST)
 
 
 _DIAGONAL, _DOWN, _RIGHT = 0, 1, 2
 
 
-def _steps(cost: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+def _steps(
+    cost: FloatArray, step_cost: FloatArray
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     """Return for each cell where the cheapest path comes from.
 
     Works along anti-diagonals, whose cells do not depend on each other, so that NumPy does a
@@ -166,10 +189,9 @@ def _steps(cost: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
         low, high = max(0, total - columns + 1), min(rows, total + 1)
         row = np.arange(low, high)
         here = cost[row, total - row]
+        aside = here + step_cost[row, total - row]
         # Index 0 stands for the row before the first, so row r is entry r + 1.
-        ways = np.stack(
-            (previous[row] + here, last[row] + here + _STEP_COST, last[row + 1] + here + _STEP_COST)
-        )
+        ways = np.stack((previous[row] + here, last[row] + aside, last[row + 1] + aside))
         if total == 0:
             ways[:, 0] = here[0]
         best = ways.argmin(axis=0)

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from headrace_analysis import AnalysisServer, S3ResultStore
 from headrace_common.contracts import AnalysisRequest
 from headrace_common.storage import s3_client
-from headrace_common.web import Check, create_app
+from headrace_common.web.app import create_app
+from headrace_common.web.health import Check
 from speech_analysis_server.handler import SpeechAnalysis
 from speech_analysis_server.settings import SpeechSettings
 

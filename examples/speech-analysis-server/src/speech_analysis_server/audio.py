@@ -82,24 +82,30 @@ def _decode_stream(
     if source_rate <= 0:
         raise AnalysisError("audio_unreadable", f"The file is not {_READABLE}")
     rate = min(source_rate, ANALYSIS_RATE_HZ)
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    resampler = av.AudioResampler(format="fltp", rate=rate)
     most = int(max_seconds * rate)
-    chunks: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
+    chunks: list[FloatArray] = []
     count = 0
     try:
         for frame in container.decode(stream):
             for piece in resampler.resample(frame):
-                chunks.append(piece.to_ndarray()[0])
+                chunks.append(_mono(piece))
                 count += chunks[-1].size
             if count > most:
                 raise AnalysisError(
                     "audio_too_long", f"The recording is longer than {max_seconds:g} seconds"
                 )
-        chunks.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
-    except FFmpegError:
+        chunks.extend(_mono(piece) for piece in resampler.resample(None))
+    except (FFmpegError, ValueError) as error:  # PyAV: ValueError where the format changes midway
         if not count:
-            raise
+            raise AnalysisError("audio_unreadable", f"The file is not {_READABLE}") from error
         warnings.add("audio_damaged", f"Only the first {count / rate:.2f} s could be decoded")
-    samples = np.concatenate(chunks).astype(np.float64) if chunks else np.zeros(0)
+    samples = np.concatenate(chunks) if chunks else np.zeros(0)
     samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
     return Recording(samples, rate, source_rate, channels, stream.codec_context.name)
+
+
+def _mono(frame: av.AudioFrame) -> FloatArray:
+    """Return the mean of all channels (FFmpeg's own mix depends on the sample format)."""
+    mixed: FloatArray = frame.to_ndarray().mean(axis=0, dtype=np.float64)
+    return mixed

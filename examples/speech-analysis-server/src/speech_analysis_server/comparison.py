@@ -82,7 +82,8 @@ def compare(recording: PitchContour, reference: Reference) -> Comparison | None:
         return comparison
     document["tier"] = reference.words.name
     for interval in reference.words.intervals:
-        start, end = (max(0.0, alignment.map_time(t)) for t in (interval.start, interval.end))
+        start, end = alignment.map_interval(interval.start, interval.end)
+        start, end = max(0.0, start), max(0.0, end)
         comparison.mapped.append((interval, start, end))
         document["intervals"].append(_interval_document(alignment, interval, start, end))
     return comparison
