@@ -1,0 +1,213 @@
+"""`upload`, `jobs`, `job`, `watch`, `cancel`, `queues`: what users do with jobs."""
+
+import io
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from headrace import completion
+from headrace.client import Client
+from headrace.failures import CommandError, ExitCode
+from headrace.following import follow
+from headrace.output import JsonOption, console, print_fields, print_json, print_table
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", autocompletion=completion.job_ids)]
+
+
+def upload(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False)],
+    token: Annotated[
+        str, typer.Option("--token", "-t", autocompletion=completion.token_ids, help="Token id.")
+    ],
+    priority: Annotated[Lane, typer.Option("--priority", "-p")] = Lane.NORMAL,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Sent along with the one FILE: repeating the command repeats no job."),
+    ] = None,
+    *,
+    follow_jobs: Annotated[
+        bool, typer.Option("--follow", "-f", help="Watch the jobs until their end.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload recordings. With --follow, exits 1 unless every job was completed."""
+    if idempotency_key and len(files) > 1:
+        raise CommandError("--idempotency-key goes with one FILE", ExitCode.USAGE)
+    statuses: list[JobStatus] = []
+    with Client() as client:
+        answers = [
+            send(client, path, token, priority, key=idempotency_key, quiet=as_json)
+            for path in files
+        ]
+        if as_json and not follow_jobs:
+            print_json(answers)
+        for answer in answers:
+            if not as_json:
+                console.print(
+                    f"{answer['message']}: job [bold]{answer['job_id']}[/] {answer['status']}",
+                    highlight=False,
+                )
+            if follow_jobs:
+                statuses.append(follow(client, answer["job_id"], as_json=as_json))
+    if any(status is not JobStatus.COMPLETED for status in statuses):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def send(
+    client: Client, path: Path, token: str, priority: Lane, *, key: str | None, quiet: bool
+) -> dict[str, Any]:
+    """Upload one file, with a progress bar on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with (
+        path.open("rb") as file,
+        Progress(*columns, console=console, transient=True, disable=quiet) as progress,
+    ):
+        task = progress.add_task(path.name, total=path.stat().st_size)
+        reader = _Counted(file, lambda count: progress.advance(task, count))
+        return client.upload(
+            token, reader, name=path.name, priority=priority.value, idempotency_key=key
+        )
+
+
+class _Counted(io.BufferedReader):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: io.BufferedReader, advance: Any) -> None:
+        super().__init__(file.raw)
+        self._advance = advance
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._advance(len(data))
+        return data
+
+
+def list_jobs(
+    status: Annotated[
+        list[JobStatus] | None, typer.Option("--status", "-s", help="Repeat for more.")
+    ] = None,
+    kind: Annotated[JobKind | None, typer.Option()] = None,
+    priority: Annotated[Lane | None, typer.Option("--priority", "-p")] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", "-t", autocompletion=completion.token_ids)
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(help="Created at or after.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
+    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the page before.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    params: dict[str, Any] = {
+        "status": [item.value for item in status or []],
+        "kind": kind,
+        "priority": priority,
+        "token_id": token,
+        "created_after": since.astimezone().isoformat() if since else None,
+        "limit": limit,
+        "cursor": cursor,
+    }
+    with Client() as client:
+        page = client.results(
+            "GET", "/jobs", params={key: value for key, value in params.items() if value}
+        )
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("JOB", "STATUS", "%", "PRIORITY", "TOKEN", "CREATED", "MESSAGE"),
+        [
+            (
+                *(job["job_id"], job["status"], job["progress"], job["priority"]),
+                *(job["token_id"], job["created_at"][:19].replace("T", " "), job["message"]),
+            )
+            for job in page["jobs"]
+        ],
+    )
+    if page["next_cursor"]:
+        console.print(f"More with --cursor {page['next_cursor']}", style="dim", soft_wrap=True)
+
+
+def show(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
+    """Show a job with its timeline."""
+    with Client() as client:
+        job = client.results("GET", f"/jobs/{job_id}")
+        timeline = client.results("GET", f"/jobs/{job_id}/timeline")
+    if as_json:
+        print_json({**job, "timeline": timeline["events"]})
+        return
+    print_job(job)
+    console.print()
+    print_table(
+        ("TIME", "%", "STATUS", ""),
+        [
+            (e["created_at"][:23].replace("T", " "), e["progress"], e["status"], e["message"])
+            for e in timeline["events"]
+        ],
+    )
+
+
+def print_job(job: dict[str, Any]) -> None:
+    """Print a job's fields for people."""
+    fields = ("job_id", "kind", "status", "progress", "message", "priority", "token_id")
+    print_fields((name, job[name]) for name in fields)
+    print_fields((name, job[name]) for name in ("transport", "trace_id", "created_at"))
+    for name in ("input", "metadata", "error", "result"):
+        if job[name]:
+            print_fields([(name, json.dumps(job[name], indent=2))])
+
+
+def watch(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
+    """Follow a job to its end. Exits 1 unless it was completed."""
+    with Client() as client:
+        status = follow(client, job_id, as_json=as_json)
+    if status is not JobStatus.COMPLETED:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def cancel(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
+    """Cancel a job, wherever it is."""
+    with Client() as client:
+        answer = client.ingest("DELETE", f"/jobs/{job_id}/cancel")
+    if as_json:
+        print_json(answer)
+    else:
+        console.print(answer["message"])
+
+
+def queues(*, as_json: JsonOption = False) -> None:
+    """Show the lanes, and the SQS queues behind them."""
+    with Client() as client:
+        lanes = client.ingest("GET", "/queue/status")
+        bridge = client.ingest("GET", "/tokens/queue/status")
+    if as_json:
+        print_json({"lanes": lanes, "sqs": bridge})
+        return
+    print_table(
+        ("LANE", "WAITING", "STARTED", "FAILED"),
+        [
+            (name, lane["length"], lane["started_count"], lane["failed_count"])
+            for name, lane in lanes["queues"].items()
+        ],
+    )
+    if bridge["sqs_enabled"]:
+        console.print()
+        info = bridge["queue_info"]
+        print_fields(
+            [
+                ("SQS", info["queue_url"]),
+                ("available", info["messages_available"]),
+                ("in flight", info["messages_in_flight"]),
+            ]
+        )

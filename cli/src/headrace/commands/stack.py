@@ -1,0 +1,133 @@
+"""`up`, `down`, `status`, `logs`: the local stack."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace import completion
+from headrace.failures import CommandError, ExitCode
+from headrace.output import JsonOption, console, print_fields, print_json, print_table
+from headrace_local import control
+from headrace_local.errors import LocalStackError
+from headrace_local.state import Phase, ProcessState, StackState
+
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--directory", help="The stack's directory; default HEADRACE_HOME, else ./.headrace."
+    ),
+]
+
+_COLOURS = {
+    ProcessState.READY: "green",
+    ProcessState.STARTING: "yellow",
+    ProcessState.RESTARTING: "yellow",
+    ProcessState.FAILED: "red",
+    ProcessState.STOPPED: "dim",
+}
+
+
+def up(
+    directory: DirectoryOption = None,
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is ready, and leave it running.")
+    ] = False,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="Start the servers without our services.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the local stack: Valkey, Postgres, S3, SQS and the services."""
+    show = None if as_json else StackPrinter(foreground=not detach)
+    run = control.up_detached if detach else control.up
+    try:
+        result = run(directory, services=not servers_only, on_change=show)
+    except LocalStackError as error:
+        raise CommandError(str(error)) from None
+    if as_json:
+        print_json(_public(result.state))
+    elif result.already_running:
+        console.print(f"It runs already, in {result.state.directory}.")
+        _print_endpoints(result.state)
+
+
+class StackPrinter:
+    """Prints each process when its state changes, and where things are once all is ready."""
+
+    def __init__(self, *, foreground: bool) -> None:
+        """Print for a stack that Ctrl-C stops (`foreground`), or one that goes on."""
+        self._foreground = foreground
+        self._seen: dict[str, ProcessState] = {}
+        self._was_ready = False
+
+    def __call__(self, state: StackState) -> None:
+        """Print what has changed."""
+        for record in state.processes:
+            if self._seen.get(record.name) != record.state:
+                self._seen[record.name] = record.state
+                colour = _COLOURS[record.state]
+                console.print(f"  [{colour}]{record.state:<11}[/] {record.name:<16} {record.url}")
+        if state.phase is Phase.READY and not self._was_ready:
+            self._was_ready = True
+            _print_endpoints(state)
+            if self._foreground:
+                console.print("Ctrl-C stops everything.", style="dim")
+
+
+def down(directory: DirectoryOption = None) -> None:
+    """Stop the local stack; its data stays."""
+    try:
+        stopped = control.down(directory)
+    except LocalStackError as error:
+        raise CommandError(str(error)) from None
+    console.print("Stopped." if stopped else "Nothing was running.")
+
+
+def status(directory: DirectoryOption = None, *, as_json: JsonOption = False) -> None:
+    """Show the local stack. Exits 1 unless all of it is ready."""
+    state = control.status(directory)
+    if state is None:
+        raise CommandError("no local stack here; `headrace up` starts one", ExitCode.NOT_FOUND)
+    if as_json:
+        print_json(_public(state))
+    else:
+        console.print(f"[bold]{state.phase}[/]  {state.directory}", highlight=False)
+        print_table(
+            ("NAME", "KIND", "STATE", "PID", "RESTARTS", "URL", ""),
+            [
+                (r.name, r.kind, r.state.value, r.pid, r.restarts, r.url, r.error)
+                for r in state.processes
+            ],
+        )
+    ready = all(record.state is ProcessState.READY for record in state.processes)
+    if not (state.is_running and ready):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(autocompletion=completion.process_names)],
+    directory: DirectoryOption = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 100,
+) -> None:
+    """Show the log of a server or service of the local stack."""
+    try:
+        for line in control.logs(directory, name, follow=follow, lines=lines):
+            typer.echo(line.rstrip("\n"))
+    except LocalStackError as error:
+        raise CommandError(str(error), ExitCode.NOT_FOUND) from None
+
+
+def _print_endpoints(state: StackState) -> None:
+    print_fields(
+        (name.removesuffix("_url"), url + ("/docs" if name != "analysis_url" else ""))
+        for name, url in state.endpoints.items()
+    )
+
+
+def _public(state: StackState) -> dict[str, Any]:
+    """Return what may be shown: no key, no passwords."""
+    return state.model_dump(mode="json", exclude={"api_key", "env", "control"})

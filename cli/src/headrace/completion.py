@@ -1,0 +1,42 @@
+"""What tab completion offers beyond the commands: ids that exist, processes of the stack."""
+
+from headrace.client import Client
+from headrace.failures import CommandError
+from headrace_common.contracts.lanes import Lane
+from headrace_local.state import find_stack
+
+#: Newest jobs and tokens that are offered.
+_OFFERED = 50
+
+
+def job_ids(incomplete: str) -> list[str]:
+    """Offer the newest jobs."""
+    return _ids("jobs", "job_id", incomplete)
+
+
+def token_ids(incomplete: str) -> list[str]:
+    """Offer tokens."""
+    return _ids("tokens", "id", incomplete)
+
+
+def process_names(incomplete: str) -> list[str]:
+    """Offer the processes of the local stack."""
+    stack = find_stack()
+    names = [record.name for record in stack.processes] if stack else []
+    return [name for name in [*names, "supervisor"] if name.startswith(incomplete)]
+
+
+def priorities(incomplete: str) -> list[str]:
+    """Offer the lanes."""
+    return [lane.value for lane in Lane if lane.value.startswith(incomplete)]
+
+
+def _ids(collection: str, field: str, incomplete: str) -> list[str]:
+    try:
+        with Client() as client:
+            call = client.results if collection == "jobs" else client.ingest
+            answer = call("GET", f"/{collection}", params={"limit": _OFFERED})
+    except CommandError:
+        # Completion has no place to complain in; the command itself will.
+        return []
+    return [item[field] for item in answer[collection] if item[field].startswith(incomplete)]

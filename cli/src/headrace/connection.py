@@ -1,0 +1,66 @@
+"""Where the services are and with which key: by environment, or from the local stack."""
+
+import os
+from dataclasses import dataclass
+
+from headrace.failures import CommandError, ExitCode
+from headrace_common.settings import DatabaseSettings
+from headrace_local.state import StackState, find_stack
+
+INGEST_URL = "HEADRACE_INGEST_URL"
+RESULTS_URL = "HEADRACE_RESULTS_URL"
+API_KEY = "HEADRACE_API_KEY"  # the variable's name, not a key
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach Headrace."""
+
+    ingest_url: str
+    results_url: str
+    api_key: str
+
+
+def find_connection() -> Connection:
+    """Return how to reach Headrace.
+
+    HEADRACE_INGEST_URL, HEADRACE_RESULTS_URL and HEADRACE_API_KEY say it; what they leave
+    open comes from the local stack of this directory.
+
+    Raises:
+        CommandError: something is left open and no local stack runs here.
+    """
+    stack = find_stack()
+    endpoints = stack.endpoints if stack else {}
+    found = {
+        INGEST_URL: os.environ.get(INGEST_URL) or endpoints.get("ingest_url"),
+        RESULTS_URL: os.environ.get(RESULTS_URL) or endpoints.get("results_url"),
+        API_KEY: os.environ.get(API_KEY) or (stack.api_key if stack else None),
+    }
+    missing = [name for name, value in found.items() if not value]
+    if missing:
+        raise CommandError(
+            f"no local stack here (`headrace up` starts one), and not set: {', '.join(missing)}",
+            ExitCode.UNAVAILABLE,
+        )
+    return Connection(*(str(value).rstrip("/") for value in found.values()))
+
+
+def find_environment() -> dict[str, str]:
+    """Return the settings that commands for operators use: the local stack's, then our own."""
+    stack: StackState | None = find_stack()
+    return {**(stack.env if stack else {}), **os.environ}
+
+
+def find_database() -> DatabaseSettings:
+    """Return how to reach the database: DATABASE_URL, else the local stack's.
+
+    Raises:
+        CommandError: neither is there.
+    """
+    url = find_environment().get("DATABASE_URL")
+    if not url:
+        raise CommandError(
+            "set DATABASE_URL, or start a local stack with `headrace up`", ExitCode.UNAVAILABLE
+        )
+    return DatabaseSettings.model_validate({"database_url": url})

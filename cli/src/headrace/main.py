@@ -1,0 +1,55 @@
+"""The `headrace` program."""
+
+import sys
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from headrace.commands import demo, jobs, operations, stack, tokens
+from headrace.failures import CommandError, ExitCode
+from headrace.output import errors
+from headrace_common.errors import HeadraceError
+from headrace_common.settings import BadSettingsError
+
+app = typer.Typer(
+    name="headrace",
+    help="Takes recordings in, follows their jobs, and runs the whole stack on a laptop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(stack.logs)
+app.command()(jobs.upload)
+app.command("jobs")(jobs.list_jobs)
+app.command("job")(jobs.show)
+app.command()(jobs.watch)
+app.command()(jobs.cancel)
+app.command()(jobs.queues)
+app.command()(demo.demo)
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(operations.db, name="db")
+app.add_typer(operations.keys, name="keys")
+app.add_typer(operations.sqs, name="sqs")
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line on standard error and an exit code."""
+    try:
+        app()
+    except CommandError as error:
+        _fail(str(error), error.code)
+    except HeadraceError as error:
+        code = ExitCode.NOT_FOUND if error.status == 404 else ExitCode.REFUSED
+        _fail(error.detail, code)
+    except OperationalError:
+        _fail("the database does not answer, see DATABASE_URL", ExitCode.UNAVAILABLE)
+    except BadSettingsError as error:
+        _fail(str(error), ExitCode.USAGE)
+
+
+def _fail(message: str, code: ExitCode) -> None:
+    errors.print(f"headrace: {message}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(code)

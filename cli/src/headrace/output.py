@@ -1,0 +1,45 @@
+"""What commands print: JSON for programs, tables and lines for people."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def print_json(data: Any) -> None:
+    """Print `data` as indented JSON."""
+    console.print_json(json.dumps(data, default=str), highlight=False)
+
+
+def print_json_line(data: Any) -> None:
+    """Print `data` as one line of JSON, for streams."""
+    typer.echo(json.dumps(data, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows below headings."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one a line; those without a value are left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        if value not in (None, "", {}, []):
+            table.add_row(name, str(value))
+    console.print(table)
