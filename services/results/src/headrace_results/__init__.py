@@ -1,0 +1,1 @@
+"""Takes the answers of analysis servers in, applies each once, and tells clients of it."""

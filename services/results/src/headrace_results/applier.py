@@ -1,0 +1,94 @@
+"""Applying one report to its job, exactly once."""
+
+import structlog
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from headrace_common.contracts import AnalysisReport, JobStatus
+from headrace_common.db import Database, InboxReport, Job
+from headrace_common.jobs import JobStore, Outcome
+from headrace_results import inbox
+from headrace_results.apply import ANALYSIS_PROGRESS, JobState, change_for, outcome_text
+from headrace_results.metrics import REPORTS_APPLIED
+
+log = structlog.get_logger()
+
+
+class ReportApplier:
+    """Applies reports; any number of threads and processes may try the same one."""
+
+    def __init__(self, database: Database, store: JobStore, *, max_attempts: int) -> None:
+        """Make it.
+
+        Args:
+            database: where the inbox and the jobs are.
+            store: changes jobs.
+            max_attempts: after so many a report is set aside as poisoned.
+        """
+        self._database = database
+        self._store = store
+        self._max_attempts = max_attempts
+
+    def apply(self, inbox_id: int) -> None:
+        """Apply a report, or note why that failed; the sweep tries again.
+
+        Nothing is raised: the inbox is the one place that keeps what is left to do, and a
+        retry or a dead letter of the message queue beside it would say the same less well.
+        """
+        attempt: int | None = None
+        try:
+            with self._database.begin() as session:
+                attempt = inbox.begin_attempt(session, inbox_id)
+            if attempt is None:
+                return
+            if attempt > self._max_attempts:
+                self._give_up(inbox_id, attempt - 1, "the last one ended its process")
+            else:
+                self._apply_once(inbox_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted and tried again
+            self._note(inbox_id, attempt, error)
+
+    def _apply_once(self, inbox_id: int) -> None:
+        """Change the job and mark the report in one transaction."""
+        with self._database.begin() as session:
+            row = inbox.lock(session, inbox_id)
+            if row is None:
+                return
+            outcomes = self._apply_in(session, row)
+            row.applied_at = func.clock_timestamp()
+            result, job_id = row.outcome, row.job_id
+        self._store.publish(outcomes)
+        REPORTS_APPLIED.labels(outcome=(result or "").partition(":")[0]).inc()
+        log.info("report.applied", inbox_id=inbox_id, job_id=job_id, outcome=result)
+
+    def _apply_in(self, session: Session, row: InboxReport) -> list[Outcome]:
+        job = session.get(Job, row.job_id, with_for_update=True)
+        if job is None:
+            row.outcome = "ignored: job was purged"
+            return []
+        state = JobState(JobStatus(job.status), job.progress, job.meta.get(ANALYSIS_PROGRESS))
+        report = AnalysisReport.model_validate(row.payload)
+        outcomes = self._store.apply_in(session, [change_for(job.id, report, state)])
+        row.outcome = outcome_text(outcomes[0], state.progress)
+        return outcomes
+
+    def _note(self, inbox_id: int, attempt: int | None, error: Exception) -> None:
+        reason = type(error).__name__
+        if attempt is not None and attempt >= self._max_attempts:
+            self._give_up(inbox_id, attempt, reason)
+            return
+        REPORTS_APPLIED.labels(outcome="failed").inc()
+        log.warning("report.apply_failed", inbox_id=inbox_id, attempt=attempt, exc_info=error)
+        self._write(inbox_id, f"failed: {reason}")
+
+    def _give_up(self, inbox_id: int, attempts: int, reason: str) -> None:
+        REPORTS_APPLIED.labels(outcome="poisoned").inc()
+        log.error("report.poisoned", inbox_id=inbox_id, attempts=attempts, reason=reason)
+        self._write(inbox_id, f"{inbox.POISONED}gave up after {attempts} attempts: {reason}")
+
+    def _write(self, inbox_id: int, outcome: str) -> None:
+        try:
+            with self._database.begin() as session:
+                inbox.note_failure(session, inbox_id, outcome)
+        except Exception as error:  # noqa: BLE001 - the database is away; the row waits as it is
+            log.warning("report.failure_not_noted", inbox_id=inbox_id, error=str(error)[:500])

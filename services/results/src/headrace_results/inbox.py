@@ -1,0 +1,188 @@
+"""The inbox: every report is a durable row before anything is done with it.
+
+A row is waiting (neither `applied_at` nor a `poisoned` outcome), applied (`applied_at` set; the
+outcome says what that did), or poisoned (given up, for an operator to look at).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+
+from headrace_common.db import InboxReport, Job
+from headrace_common.errors import NotFoundError
+from headrace_results.reports import canonical
+
+POISONED: Final = "poisoned: "
+
+
+class Source(StrEnum):
+    """The way that a report came in."""
+
+    WEBHOOK = "webhook"  #: signed
+    CALLBACK = "callback"  #: with the job's token
+    SQS = "sqs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewReport:
+    """A report to be kept.
+
+    Attributes:
+        trace: W3C trace context that came with it; that of the job is kept where it is empty.
+    """
+
+    job_id: str
+    dedup_key: str
+    source: Source
+    payload: dict[str, JsonValue]
+    trace: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a report that was to be kept.
+
+    Attributes:
+        deliveries: times that it came in, this one included.
+        same_payload: False where an earlier one with the same key said something else.
+    """
+
+    inbox_id: int
+    job_id: str
+    trace: dict[str, str]
+    deliveries: int
+    same_payload: bool
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether it came in before."""
+        return self.deliveries > 1
+
+
+def signed_key(job_id: str, webhook_id: str) -> str:
+    """Return the key by which a replay of a signed webhook is recognised."""
+    return f"webhook:{job_id}:{webhook_id}"
+
+
+def content_key(job_id: str, payload: dict[str, JsonValue]) -> str:
+    """Return the key by which a report without an id of its own is recognised: what it says."""
+    digest = hashlib.sha256(job_id.encode() + b"\0" + canonical(payload))
+    return f"content:{digest.hexdigest()}"
+
+
+def keep(session: Session, new: NewReport) -> Receipt:
+    """Store a report, or count one more delivery of the same.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    job_trace = session.scalar(select(Job.trace).where(Job.id == new.job_id))
+    if job_trace is None:
+        raise NotFoundError(f"no job {new.job_id!r}")
+    trace = new.trace or job_trace
+    row = session.execute(
+        insert(InboxReport)
+        .values(
+            dedup_key=new.dedup_key,
+            job_id=new.job_id,
+            source=new.source,
+            payload=new.payload,
+            trace=trace,
+        )
+        .on_conflict_do_update(
+            index_elements=[InboxReport.dedup_key],
+            set_={
+                InboxReport.deliveries: InboxReport.deliveries + 1,
+                InboxReport.last_received_at: func.clock_timestamp(),
+            },
+        )
+        .returning(
+            InboxReport.id,
+            InboxReport.deliveries,
+            (InboxReport.payload == literal(new.payload, JSONB)).label("same_payload"),
+        )
+    ).one()
+    return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload)
+
+
+def begin_attempt(session: Session, inbox_id: int) -> int | None:
+    """Count one more attempt at applying a report, before it is made.
+
+    Counted in a transaction of its own, so that an attempt which kills its process counts.
+
+    Returns:
+        Which attempt it is, from 1; None if nothing is left to do.
+    """
+    return session.scalar(
+        update(InboxReport)
+        .where(InboxReport.id == inbox_id, waiting())
+        .values(attempts=InboxReport.attempts + 1)
+        .returning(InboxReport.attempts)
+    )
+
+
+def lock(session: Session, inbox_id: int) -> InboxReport | None:
+    """Lock a report that waits; None if nothing is left to do."""
+    return session.scalar(
+        select(InboxReport).where(InboxReport.id == inbox_id, waiting()).with_for_update()
+    )
+
+
+def due(session: Session, *, retry_seconds: float, limit: int) -> Sequence[int]:
+    """Return the ids of reports that have waited too long, and that nobody has locked.
+
+    A report is due `retry_seconds` after it came in, and each attempt doubles that.
+    """
+    wait = func.make_interval(0, 0, 0, 0, 0, 0, retry_seconds * func.power(2, InboxReport.attempts))
+    return session.scalars(
+        select(InboxReport.id)
+        .where(waiting(), InboxReport.received_at + wait < func.now())
+        .order_by(InboxReport.received_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def note_failure(session: Session, inbox_id: int, outcome: str) -> None:
+    """Write down why a report was not applied."""
+    session.execute(
+        update(InboxReport)
+        .where(InboxReport.id == inbox_id, InboxReport.applied_at.is_(None))
+        .values(outcome=outcome)
+    )
+
+
+def unapplied_counts(session: Session) -> tuple[int, int]:
+    """Return how many reports wait, and how many are poisoned."""
+    row = session.execute(
+        select(
+            func.count().filter(waiting()).label("waiting"),
+            func.count().filter(~waiting()).label("poisoned"),
+        )
+        .select_from(InboxReport)
+        .where(InboxReport.applied_at.is_(None))
+    ).one()
+    return row.waiting, row.poisoned
+
+
+def of_job(session: Session, job_id: str, *, after: int, limit: int) -> Sequence[InboxReport]:
+    """Return the reports on a job after the one with the id `after`, in the order they came."""
+    return session.scalars(
+        select(InboxReport)
+        .where(InboxReport.job_id == job_id, InboxReport.id > after)
+        .order_by(InboxReport.id)
+        .limit(limit)
+    ).all()
+
+
+def waiting() -> ColumnElement[bool]:
+    """Return the condition that a report is neither applied nor given up."""
+    given_up = InboxReport.outcome.startswith(POISONED)
+    return InboxReport.applied_at.is_(None) & or_(InboxReport.outcome.is_(None), ~given_up)

@@ -1,0 +1,33 @@
+"""What the results service measures beside what every service does."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+REPORTS_RECEIVED: Final = Counter(
+    "headrace_reports_received_total",
+    "Reports taken into the inbox, by way and by whether they were known already",
+    ["source", "duplicate"],
+)
+REPORTS_REFUSED: Final = Counter(
+    "headrace_reports_refused_total",
+    "Reports that were not taken in: unauthenticated, malformed, or of an unknown job",
+    ["source", "reason"],
+)
+REPORTS_APPLIED: Final = Counter(
+    "headrace_reports_applied_total",
+    "Attempts at applying a report: applied, ignored, failed (tried again), poisoned (given up)",
+    ["outcome"],
+)
+REPORTS_UNAPPLIED: Final = Gauge(
+    "headrace_reports_unapplied",
+    "Reports in the inbox that wait to be applied, and those that were given up",
+    ["state"],
+)
+STREAM_CLIENTS: Final = Gauge("headrace_sse_clients", "Open event streams")
+STREAM_HUB_CONNECTED: Final = Gauge(
+    "headrace_sse_hub_connected", "Whether job events come in through Redis (1) or not (0)"
+)
+STREAM_REPLAYS: Final = Counter(
+    "headrace_sse_replays_total", "Times that a stream was served from the database"
+)

@@ -1,0 +1,139 @@
+"""Everything this process is made of; it connects to nothing until it is started."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+
+from headrace_common.broker import make_broker
+from headrace_common.db import Database
+from headrace_common.jobs import EventPublisher, JobStore
+from headrace_common.redis_client import redis_client
+from headrace_common.sqs import sqs_client
+from headrace_common.storage import s3_client
+from headrace_common.web import Check
+from headrace_results.actors import ReportQueue, ReportWorker, register_actors
+from headrace_results.applier import ReportApplier
+from headrace_results.artifacts import ArtifactUrls
+from headrace_results.hub import Hub, HubLimits
+from headrace_results.reader import JobReader
+from headrace_results.repeat import Repeater
+from headrace_results.result_queue import ResultQueueConsumer
+from headrace_results.settings import ResultsSettings
+from headrace_results.stream import EventStreams
+from headrace_results.sweep import Sweep
+from headrace_results.webhook import WebhookReceiver
+
+
+class ResultsProcess:
+    """The parts of the service, and their start and stop."""
+
+    def __init__(self, settings: ResultsSettings) -> None:
+        """Put the parts together."""
+        self._settings = settings
+        self._redis = redis_client(settings)
+        self._broker = make_broker(settings)
+        self.database = Database(settings, application_name="headrace-results")
+        self._queue = ReportQueue(self._broker)
+        self.receiver = WebhookReceiver(self.database, self._queue, settings)
+        self.artifact_urls = _artifact_urls(settings)
+        self._reader = JobReader(self.database, threads=settings.sse_database_threads)
+        self._hub = _hub(settings, self._reader)
+        self.streams = EventStreams(self._hub, self._reader, max_seconds=settings.sse_max_seconds)
+        applier = ReportApplier(
+            self.database,
+            JobStore(self.database, EventPublisher(self._redis), retention=settings.job_retention),
+            max_attempts=settings.report_max_attempts,
+        )
+        register_actors(self._broker, applier)
+        self._worker = ReportWorker(self._broker, threads=settings.results_worker_threads)
+        self._repeaters = [self._sweep(applier), *self._result_queue()]
+        self._listening: asyncio.Task[None] | None = None
+
+    def alive(self) -> list[Check]:
+        """Return the checks of what must run in this process."""
+        return [
+            Check("report_worker", self._worker.check_alive),
+            Check("event_hub", self._check_hub),
+            *(Check(repeater.name, repeater.check_alive) for repeater in self._repeaters),
+        ]
+
+    def ready(self) -> list[Check]:
+        """Return the checks of the servers around it; only the database must be up."""
+        return [
+            Check("database", self.database.ping),
+            Check("redis", self._redis.ping, required=False),
+        ]
+
+    @asynccontextmanager
+    async def running(self, stopping: asyncio.Event) -> AsyncIterator[None]:
+        """Run the parts. At the end, work under way gets SHUTDOWN_GRACE_SECONDS to finish."""
+        self._listening = asyncio.create_task(self._hub.run(stopping), name="event-hub")
+        await to_thread.run_sync(self._start_threads)
+        try:
+            yield
+        finally:
+            await to_thread.run_sync(self._stop_threads)
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            await to_thread.run_sync(self._close)
+
+    def _start_threads(self) -> None:
+        self._worker.start()
+        for repeater in self._repeaters:
+            repeater.start()
+
+    def _stop_threads(self) -> None:
+        grace = self._settings.shutdown_grace_seconds
+        for repeater in self._repeaters:
+            repeater.ask_to_stop()
+        self._worker.stop(timeout_seconds=grace)
+        for repeater in self._repeaters:
+            repeater.join(timeout_seconds=grace)
+
+    def _close(self) -> None:
+        self._broker.close()
+        self._redis.close()
+        self.database.close()
+
+    def _check_hub(self) -> None:
+        if self._listening is None or self._listening.done():
+            raise RuntimeError("the event hub has ended")
+
+    def _sweep(self, applier: ReportApplier) -> Repeater:
+        sweep = Sweep(
+            self.database,
+            applier,
+            retry_seconds=self._settings.report_retry_seconds,
+            interval_seconds=self._settings.report_sweep_seconds,
+        )
+        return Repeater("sweep", sweep.step)
+
+    def _result_queue(self) -> list[Repeater]:
+        if self._settings.sqs_result_queue_url is None:
+            return []
+        consumer = ResultQueueConsumer(
+            sqs_client(self._settings),
+            self.database,
+            self._queue,
+            queue_url=self._settings.sqs_result_queue_url,
+            wait_seconds=self._settings.sqs_result_wait_seconds,
+        )
+        return [Repeater("result_queue", consumer.step)]
+
+
+def _artifact_urls(settings: ResultsSettings) -> ArtifactUrls:
+    endpoint = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+    signing = settings.model_copy(update={"s3_endpoint_url": endpoint})
+    return ArtifactUrls(s3_client(signing), settings, seconds=settings.artifact_url_seconds)
+
+
+def _hub(settings: ResultsSettings, reader: JobReader) -> Hub:
+    limits = HubLimits(
+        max_clients=settings.sse_max_clients,
+        queue_events=settings.sse_queue_events,
+        poll_seconds=settings.sse_poll_seconds,
+        safety_poll_seconds=settings.sse_safety_poll_seconds,
+    )
+    return Hub(settings, reader, limits)
