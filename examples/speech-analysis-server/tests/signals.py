@@ -44,9 +44,7 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 
 
-def write(
-    path: Path, samples: Samples, *, rate: int = 16_000, kind: str = "wav", **codec: Any
-) -> Path:
+def write(path: Path, samples: Samples, *, rate: int = 16_000, kind: str = "wav") -> Path:
     """Write samples (one row a channel) as a file of `kind`."""
     container_format, codec_name = KINDS[kind]
     channels = np.atleast_2d(samples)
@@ -56,10 +54,13 @@ def write(
         data = np.ascontiguousarray(channels.T.reshape(1, -1), dtype=np.float32)
         frame = av.AudioFrame.from_ndarray(data, format="flt", layout=layout)
         frame.sample_rate = rate
+        codec = stream.codec_context
         resampler = av.AudioResampler(
-            format=stream.codec_context.format, layout=layout, rate=stream.codec_context.sample_rate,
-            frame_size=stream.codec_context.frame_size or None,
-        )  # fmt: skip
+            format=codec.format,
+            layout=layout,
+            rate=codec.sample_rate,
+            frame_size=codec.frame_size or None,
+        )
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
