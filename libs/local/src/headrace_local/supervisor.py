@@ -76,6 +76,7 @@ class Supervisor:
         self._on_change = on_change or (lambda _: None)
         self._layout = StackLayout(options.directory)
         self._publishing = threading.Lock()
+        self._stop = threading.Event()
         self._units: dict[str, Unit] = {}
         self._state = StackState(
             directory=options.directory, phase=Phase.STARTING, started_at=datetime.now(UTC)
@@ -92,6 +93,7 @@ class Supervisor:
             AlreadyRunningError: another supervisor has the directory.
             StartFailedError: a process did not become ready; everything is stopped again.
         """
+        self._stop = stop
         self._layout.create()
         with StackLock(self._layout.lock):
             self._set_up()
@@ -161,7 +163,7 @@ class Supervisor:
             if parent is not None and not parent.is_alive():
                 _log.warning("local.parent_gone", pid=parent.pid)
                 hurry.set()
-                return
+                stop.set()
             if tick % _LOG_CHECK_TICKS == 0:
                 for unit in self._units.values():
                     logs.bound(unit.record.log_path)
@@ -179,6 +181,8 @@ class Supervisor:
 
     def _carry_out(self, order: Order) -> None:
         """Start, stop or restart the processes that an order names."""
+        if self._stop.is_set():
+            raise LocalStackError("the stack is stopping")
         unknown = [name for name in order["names"] if name not in self._units]
         if unknown:
             raise NoStackError(f"no process called {', '.join(unknown)} in this stack")
@@ -187,7 +191,7 @@ class Supervisor:
             for unit in units:
                 unit.stop()
         if order["do"] in {"start", "restart"}:
-            _start_all(units, threading.Event())
+            _start_all(units, self._stop)
 
     def _settings(self) -> dict[str, str]:
         """Return what every service gets, as far as it is known by now."""

