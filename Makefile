@@ -1,0 +1,57 @@
+# `make help` lists the targets. The two that matter: `make demo` and `make test`.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := libs services cli examples tests benchmarks scripts conftest.py
+PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
+	headrace-dispatcher headrace-results headrace headrace-speech-analysis-server
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check format bench openapi lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Make the environment: Python packages, tools, the SQS emulator's own environment
+	@PYTHON=$(PYTHON) scripts/setup.sh
+
+demo: setup ## Run the audio path end to end on real servers; ONCE=1 stops when the job is done
+	@$(BIN)/headrace demo $(if $(ONCE),--once)
+
+up: setup ## Start the local stack and leave it running
+	@$(BIN)/headrace up --detach
+
+down: ## Stop the local stack
+	@$(BIN)/headrace down
+
+test: setup ## Run every test on real servers
+	@$(BIN)/pytest
+
+check: setup ## Lint, format, types, import rules, dead code, generated files
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy libs/*/src services/*/src cli/src examples/*/src
+	$(BIN)/mypy tests libs/*/tests services/*/tests cli/tests examples/*/tests benchmarks scripts conftest.py
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/python scripts/export_openapi.py --check
+
+format: setup ## Format, and mend what lint can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
+	$(BIN)/python benchmarks/upload_throughput.py
+
+openapi: setup ## Write docs/reference/openapi from the code
+	$(BIN)/python scripts/export_openapi.py
+
+lock: setup ## Write the exact versions of all dependencies to constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in -o constraints.txt
+
+clean: down ## Remove the environment and the local stack with its data
+	rm -rf $(VENV) .tools .headrace

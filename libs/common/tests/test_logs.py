@@ -1,0 +1,60 @@
+"""Logs never carry a secret, and always the job and trace ids."""
+
+import json
+
+import pytest
+import structlog
+
+from headrace_common.telemetry import configure_logging, configure_tracing, continue_trace
+from headrace_common.telemetry.logs import redact
+from headrace_common.telemetry.trace import current_trace, trace_id
+
+_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("authorization", "Bearer abc"),
+        ("redis_password", "abc"),
+        ("webhook_secrets", ("abc",)),
+        ("api_key", "abc"),
+        ("callback_token", "abc"),
+    ],
+)
+def test_a_secret_field_is_redacted(field: str, value: object) -> None:
+    assert redact(None, "info", {field: value})[field] == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key hr_0123456789ab_Secret-Part_x failed",
+        "bad whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0 here",
+        "POST http://h/hook?job_id=1&token=Secret-Part",
+        "connect postgresql://user:Secret-Part@host/db",
+    ],
+)
+def test_a_secret_inside_text_is_redacted(text: str) -> None:
+    shown = redact(None, "info", {"event": text})["event"]
+    assert "Secret-Part" not in shown
+    assert "c2VjcmV0" not in shown
+    assert "[redacted]" in shown
+
+
+def test_ids_are_not_taken_for_secrets() -> None:
+    event = {"token_id": "mary", "job_id": "1", "path": "/tokens/mary"}
+    assert redact(None, "info", dict(event)) == event
+
+
+def test_a_line_carries_service_job_and_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_tracing(service="test")
+    configure_logging(service="test", log_format="json")
+    with continue_trace({"traceparent": f"00-{_TRACE}-00f067aa0ba902b7-01"}, "work", job_id="j1"):
+        assert trace_id() == _TRACE
+        assert current_trace()["traceparent"].split("-")[1] == _TRACE
+        structlog.get_logger().info("thing.done", count=3)
+    line = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert line["event"] == "thing.done"
+    assert (line["service"], line["job_id"], line["trace_id"]) == ("test", "j1", _TRACE)
+    assert line["count"] == 3

@@ -1,0 +1,36 @@
+"""Migrations: from several pods at once, and true to the models."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from headrace_common.db import Base, pending_migrations, upgrade
+from headrace_common.settings import DatabaseSettings
+from headrace_local.pytest_plugin import LocalServers
+
+
+def test_of_several_pods_one_migrates(local_servers: LocalServers) -> None:
+    server_url = local_servers.database_url
+    name = f"pods_{uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = f"{server_url.rpartition('/')[0]}/{name}"
+    settings = DatabaseSettings.model_validate({"database_url": url})
+    expected = pending_migrations(settings)
+    assert expected
+    with ThreadPoolExecutor(5) as pool:
+        applied = list(pool.map(lambda _: upgrade(settings), range(5)))
+    assert sorted(applied, key=len) == [[], [], [], [], expected]
+    assert pending_migrations(settings) == []
+
+
+def test_the_schema_is_what_the_models_say(fresh_database: DatabaseSettings) -> None:
+    engine = create_engine(fresh_database.database_url.get_secret_value())
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    engine.dispose()
+    assert differences == []

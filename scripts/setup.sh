@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Makes .venv with everything pinned by constraints.txt, and the SQS emulator's own
+# environment. Does nothing when nothing has changed since it last ran.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+venv=.venv
+stamp=$venv/.installed
+
+fail() {
+	printf 'setup: %s\n' "$1" >&2
+	exit 1
+}
+
+state() {
+	"$python" --version
+	cat constraints.txt requirements.in libs/*/pyproject.toml services/*/pyproject.toml \
+		cli/pyproject.toml examples/*/pyproject.toml libs/local/src/headrace_local/*requirements*.txt \
+		scripts/setup.sh | sha256sum
+	pwd
+}
+
+command -v "$python" >/dev/null || fail "no $python; install Python 3.11 or later"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	fail "$("$python" --version) is too old; Headrace needs 3.11 (make setup PYTHON=python3.11)"
+
+[[ -f $stamp && $(<"$stamp") == "$(state)" ]] && exit 0
+
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+	# Debian and Ubuntu ship venv apart from Python.
+	[[ $(id -u) == 0 ]] || fail "install the package python3-venv first"
+	printf 'Installing python3-venv ...\n'
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
+fi
+
+printf 'Installing Python packages into %s ...\n' "$venv"
+[[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -c constraints.txt -r requirements.in
+printf 'Installing the SQS emulator ...\n'
+"$venv/bin/python" -c "from headrace_local.tools import ensure_ministack; ensure_ministack()"
+state >"$stamp"
