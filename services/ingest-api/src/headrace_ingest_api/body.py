@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from headrace_common.errors import RequestTimeoutError
-from headrace_ingest_api.errors import UploadTooLargeError
+from headrace_common.errors import RequestTimeoutError, TooLargeError
 
 
 class ClientGoneError(Exception):
@@ -33,15 +32,23 @@ def announced_size(request: Request) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-async def receive(request: Request, *, patience: Patience, most_bytes: int) -> AsyncIterator[bytes]:
+async def receive(
+    request: Request, *, patience: Patience, most_bytes: int, refusal: TooLargeError
+) -> AsyncIterator[bytes]:
     """Yield the body in the pieces that the socket gives.
 
     Only waiting for the client counts as waiting: while S3 is slow, the client is held back.
 
+    Args:
+        request: whose body has not been touched yet.
+        patience: how long to wait for the client.
+        most_bytes: that the body may have.
+        refusal: what to raise when it has more.
+
     Raises:
         ClientGoneError: the connection closed.
         RequestTimeoutError: the client sends nothing, or far too slowly.
-        UploadTooLargeError: more than `most_bytes`.
+        TooLargeError: `refusal`.
     """
     stream = request.stream()
     clock = asyncio.get_running_loop().time
@@ -62,7 +69,7 @@ async def receive(request: Request, *, patience: Patience, most_bytes: int) -> A
         received += len(chunk)
         waited += clock() - begun
         if received > most_bytes:
-            raise UploadTooLargeError(f"the request has more than {most_bytes} bytes")
+            raise refusal
         if waited > patience.stall_seconds and received < waited * patience.least_bytes_per_second:
             raise RequestTimeoutError(f"only {received} bytes came in {waited:.0f} seconds")
         if chunk:

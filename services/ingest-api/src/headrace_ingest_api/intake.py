@@ -18,18 +18,11 @@ from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
 from headrace_common.contracts.jobs import JobStatus
-from headrace_common.contracts.lanes import Lane
-from headrace_common.errors import HeadraceError, UnavailableError
-from headrace_common.jobs import Failure
+from headrace_common.errors import UnavailableError
 from headrace_common.storage import S3Location
-from headrace_ingest_api.body import ClientGoneError, Patience, announced_size, receive
-from headrace_ingest_api.errors import (
-    EmptyFileError,
-    InvalidPriorityError,
-    UnsupportedAudioError,
-    UploadOvertakenError,
-    UploadTooLargeError,
-)
+from headrace_ingest_api.body import Patience, announced_size, receive
+from headrace_ingest_api.decisions import UploadWish, choose_lane, failure_of, recognised
+from headrace_ingest_api.errors import UploadOvertakenError, UploadTooLargeError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, StoredAnswer, fingerprint
 from headrace_ingest_api.jobs import Recording, StoredRecording, UploadAnswer, UploadJobs
 from headrace_ingest_api.metrics import UPLOAD_BYTES, UPLOADS_IN_FLIGHT
@@ -38,28 +31,12 @@ from headrace_ingest_api.naming import display_name, recording_key
 from headrace_ingest_api.objects import ObjectWriter, PartPlan
 from headrace_ingest_api.probe import AudioFacts, probe
 from headrace_ingest_api.ranged import BytesFile, S3File
-from headrace_ingest_api.recognition import HEAD_BYTES, Container, recognise
+from headrace_ingest_api.recognition import HEAD_BYTES
 from headrace_ingest_api.resources import Resources
 from headrace_ingest_api.tokens import TokenView, find_token
 from headrace_ingest_api.watch import UploadWatch
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class UploadWish:
-    """What a client asks for beside the file."""
-
-    token_id: str
-    priority: Lane | None
-    idempotency_key: str | None
-    key_id: str | None
-
-    def claim(self, job_id: str) -> Claim | None:
-        """Return the claim on the idempotency key, if there is one."""
-        if self.idempotency_key is None:
-            return None
-        return Claim(f"{self.key_id or 'anonymous'} upload-audio", self.idempotency_key, job_id)
 
 
 @dataclass(frozen=True)
@@ -106,6 +83,7 @@ class UploadIntake:
                     self._settings.upload_stall_seconds, self._settings.upload_min_bytes_per_second
                 ),
                 most_bytes=self._settings.max_upload_bytes + MAX_ENVELOPE_BYTES,
+                refusal=self._too_large(),
             )
             return await self._once(UploadForm(body, boundary), wish, token)
 
@@ -278,50 +256,3 @@ class UploadIntake:
         return UploadTooLargeError(
             f"a recording may have {limit} bytes at most", max_upload_bytes=limit
         )
-
-
-def recognised(head: bytes) -> Container:
-    """Return what kind of recording begins with `head`.
-
-    Raises:
-        EmptyFileError: nothing does.
-        UnsupportedAudioError: none that is taken.
-    """
-    if not head:
-        raise EmptyFileError("the file is empty")
-    container = recognise(head)
-    if container is None:
-        raise UnsupportedAudioError(
-            "send WAV, FLAC, OGG, MP3, M4A, AAC or WebM; this is none of them"
-        )
-    return container
-
-
-def choose_lane(query: Lane | None, fields: dict[str, str]) -> Lane:
-    """Return the lane that the query or the form asks for.
-
-    Raises:
-        InvalidPriorityError: the form's is none, or the two differ.
-    """
-    text = fields.get("priority", "").strip()
-    if not text:
-        return query or Lane.NORMAL
-    if text not in set(Lane):
-        raise InvalidPriorityError("priority is one of high, normal, low")
-    lane = Lane(text)
-    if query not in (None, lane):
-        raise InvalidPriorityError(f"the query says priority {query}, the form says {lane}")
-    return lane
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Return what a job says of the error that ended its upload."""
-    match error:
-        case HeadraceError():
-            return Failure(error.code, f"Upload failed: {error.detail}")
-        case ClientGoneError():
-            return Failure("client_disconnected", "The client disconnected during the upload")
-        case asyncio.CancelledError():
-            return Failure("upload_interrupted", "The service stopped during the upload")
-        case _:
-            return Failure("upload_failed", "The upload failed by an internal error")

@@ -135,7 +135,9 @@ async def _put_reference(
     settings = resources.settings
     token = await run_in_threadpool(tokens.find_token, resources.database, token_id)
     patience = Patience(settings.upload_stall_seconds, settings.upload_min_bytes_per_second)
-    body = receive(request, patience=patience, most_bytes=settings.max_reference_bytes)
+    most = settings.max_reference_bytes
+    refusal = TooLargeError(f"a reference file may have {most} bytes at most")
+    body = receive(request, patience=patience, most_bytes=most, refusal=refusal)
     try:
         content = b"".join([chunk async for chunk in body])
     except ClientGoneError:

@@ -22,13 +22,14 @@ from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
 from headrace_ingest_api.body import ClientGoneError
+from headrace_ingest_api.decisions import UploadWish
 from headrace_ingest_api.errors import (
     BrokenAudioError,
     UnsupportedAudioError,
     UploadTooLargeError,
 )
 from headrace_ingest_api.idempotency import check_key
-from headrace_ingest_api.intake import UploadIntake, UploadWish
+from headrace_ingest_api.intake import UploadIntake
 from headrace_ingest_api.jobs import UploadAnswer
 from headrace_ingest_api.metrics import UPLOADS
 
