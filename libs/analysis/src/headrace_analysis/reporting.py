@@ -123,9 +123,8 @@ def deliver(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda outcome: outcome is ReportOutcome.UNREACHABLE),
-        wait=tenacity.wait_exponential_jitter(
-            initial=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS, jitter=_FIRST_WAIT_SECONDS
-        ),
+        wait=tenacity.wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
+        + tenacity.wait_random(0, _FIRST_WAIT_SECONDS),
         stop=tenacity.stop_any(
             tenacity.stop_before_delay(seconds), tenacity.stop_when_event_set(give_up)
         ),

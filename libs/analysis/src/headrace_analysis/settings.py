@@ -34,13 +34,13 @@ class AnalysisSettings(SqsSettings):
     analysis_time_limit_seconds: float = Field(default=900, gt=0, description="Of one attempt")
     analysis_wait_seconds: int = Field(
         default=SQS_MAX_WAIT_SECONDS,
-        ge=0,
+        ge=1,
         le=SQS_MAX_WAIT_SECONDS,
         description="Long poll of a single queue; a stop may take as long",
     )
     analysis_lane_wait_seconds: int = Field(
         default=1,
-        ge=0,
+        ge=1,
         le=SQS_MAX_WAIT_SECONDS,
         description="Poll of each lane's queue in turn while all are empty",
     )
