@@ -33,7 +33,8 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy libs/*/src services/*/src cli/src examples/*/src
-	$(BIN)/mypy tests libs/*/tests services/*/tests cli/tests examples/*/tests benchmarks scripts conftest.py
+	@for tests in conftest.py tests libs/*/tests services/*/tests cli/tests examples/*/tests benchmarks scripts; \
+		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/python scripts/export_openapi.py --check

@@ -43,7 +43,11 @@ class QueueUnavailableError(Exception):
 
 
 def make_broker(
-    settings: RedisSettings, *, max_retries: int = 3, time_limit_seconds: float = 900
+    settings: RedisSettings,
+    *,
+    max_retries: int = 3,
+    time_limit_seconds: float = 900,
+    broker_class: type[RedisBroker] = RedisBroker,
 ) -> RedisBroker:
     """Make the broker and install it as Dramatiq's own.
 
@@ -51,8 +55,9 @@ def make_broker(
         settings: where Redis is.
         max_retries: times that a failed message is tried again, with growing delays.
         time_limit_seconds: an actor is interrupted after so long (not inside C code).
+        broker_class: a kind of RedisBroker.
     """
-    broker = RedisBroker(  # type: ignore[no-untyped-call]  # Dramatiq's is untyped
+    broker = broker_class(  # type: ignore[no-untyped-call]  # Dramatiq's is untyped
         client=redis_client(settings),
         namespace=settings.dramatiq_namespace,
         maintenance_chance=_MAINTENANCE_CHANCE,

@@ -17,7 +17,7 @@ class EmbeddedWorker:
             queues: to take messages from.
             threads: messages worked on at once.
         """
-        self._worker = Worker(broker, queues=queues, worker_threads=threads, worker_timeout=200)
+        self._worker = Worker(broker, queues=queues, worker_threads=threads, worker_timeout=100)
         # What is prefetched is out of other workers' reach, and a message of a better lane
         # that comes later waits behind it: never more than can be started at once.
         self._worker.queue_prefetch = threads

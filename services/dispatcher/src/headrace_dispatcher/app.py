@@ -23,6 +23,7 @@ from headrace_dispatcher.actors import register_actors
 from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.http_transport import HttpTransport
+from headrace_dispatcher.lanes import LaneBroker
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
@@ -53,7 +54,9 @@ class Dispatcher:
         """Put the parts together; nothing runs before `start`."""
         self.settings = settings
         self.database = Database(settings, application_name="headrace-dispatcher")
-        self.broker: RedisBroker = make_broker(settings)
+        self.broker: RedisBroker = make_broker(
+            settings, time_limit_seconds=settings.job_stage_timeout_seconds, broker_class=LaneBroker
+        )
         self._store = JobStore(
             self.database,
             EventPublisher(redis_client(settings)),

@@ -1,0 +1,30 @@
+"""Waiting for a condition with a deadline, in tests and benchmarks."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+Seen = TypeVar("Seen")
+
+_POLL_SECONDS: Final = 0.02
+
+
+def wait_until(
+    look: Callable[[], Seen], right: Callable[[Seen], bool] = bool, *, seconds: float = 20
+) -> Seen:
+    """Look again and again until what is seen is right, and return it.
+
+    Args:
+        look: how to look.
+        right: whether what was seen is what is waited for; by default whether it is true.
+        seconds: how long to wait at most.
+
+    Raises:
+        AssertionError: it was not right in time; the message has what was seen last.
+    """
+    deadline = time.monotonic() + seconds
+    while not right(seen := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds} s still {seen!r}")
+        time.sleep(_POLL_SECONDS)
+    return seen
