@@ -1,5 +1,6 @@
 """What the command line calls: up, down, status and logs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ _START_TIMEOUT_SECONDS: Final = 900
 _STOP_TIMEOUT_SECONDS: Final = 120
 _POLL_SECONDS: Final = 0.05
 _SUPERVISOR: Final = "supervisor"
+
+#: Compiling everything anew at each start would take two seconds.
+_NOT_INHERITED: Final = frozenset({"PYTHONDONTWRITEBYTECODE"})
 
 Services = bool | Sequence[ServiceSpec]
 
@@ -127,6 +131,7 @@ def up_detached(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=layout.directory,
+            env={name: os.environ[name] for name in os.environ if name not in _NOT_INHERITED},
             start_new_session=True,
         )
     # Somebody has to reap it should it end before us.

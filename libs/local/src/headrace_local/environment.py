@@ -3,15 +3,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace_common.contracts.lanes import Lane
-from headrace_common.sqs import QueueUrls
 from headrace_local.credentials import Credentials
 from headrace_local.ports import LOOPBACK
 from headrace_local.process import MARKER_VARIABLE
 from headrace_local.servers.postgres import Postgres
 from headrace_local.services import ANALYSIS, RESULTS, SHUTDOWN_GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from headrace_common.sqs import QueueUrls
 
 BUCKET: Final = "headrace-media"
 REGION: Final = "us-east-1"
@@ -71,7 +73,7 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
     }
 
 
-def queue_settings(queues: QueueUrls) -> dict[str, str]:
+def queue_settings(queues: "QueueUrls") -> dict[str, str]:
     """Return the settings that name the SQS queues."""
     return {
         "USE_SQS_QUEUE": "true",

@@ -4,7 +4,7 @@ Each step depends on one server and may be repeated; it runs whenever that serve
 ready, so that one that lost its data gets it again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,46 +37,44 @@ class Step:
     """One thing to make where it is missing."""
 
     name: str
-    server: str  #: it is made on this one
     run: Callable[[], None]
 
 
 class Provisioner:
-    """The steps of one stack, and what they yielded."""
+    """The steps of one stack."""
 
-    def __init__(
-        self, servers: Mapping[str, Server], credentials: Credentials, credentials_path: Path
-    ) -> None:
-        """Make the steps for those servers that the stack has."""
-        self._servers = servers
+    def __init__(self, credentials: Credentials, credentials_path: Path) -> None:
+        """Make it; a new API key is put into `credentials` and kept in `credentials_path`."""
         self._credentials = credentials
         self._credentials_path = credentials_path
-        self.queues: QueueUrls | None = None
-        self.steps: list[Step] = [
-            step for server in servers.values() for step in self._steps_of(server)
-        ]
+        self._queues: QueueUrls | None = None
 
-    def _steps_of(self, server: Server) -> list[Step]:
+    def run(self, server: Server) -> QueueUrls | None:
+        """Run the steps of a server that is ready.
+
+        Returns:
+            The queues, if it is the SQS server.
+        """
+        for step in self.steps(server):
+            step.run()
+            _log.info("local.provisioned", server=server.name, step=step.name)
+        return self._queues
+
+    def steps(self, server: Server) -> list[Step]:
+        """Return what has to be made on a server, in order."""
         match server:
             case Postgres():
                 return [
-                    Step("database", server.name, lambda: create_database(server)),
-                    Step("schema", server.name, lambda: self._upgrade(server)),
-                    Step("api key", server.name, lambda: self._ensure_key(server)),
+                    Step("database", lambda: create_database(server)),
+                    Step("schema", lambda: self._upgrade(server)),
+                    Step("api key", lambda: self._ensure_key(server)),
                 ]
             case SeaweedFS():
-                return [Step("bucket", server.name, lambda: ensure_bucket(server.client, BUCKET))]
+                return [Step("bucket", lambda: ensure_bucket(server.client, BUCKET))]
             case Sqs():
-                return [Step("queues", server.name, lambda: self._ensure_queues(server))]
+                return [Step("queues", lambda: self._ensure_queues(server))]
             case _:
                 return []
-
-    def run(self, server: str) -> None:
-        """Run the steps of the server of that name."""
-        for step in self.steps:
-            if step.server == server:
-                step.run()
-                _log.info("local.provisioned", server=server, step=step.name)
 
     def _upgrade(self, server: Postgres) -> None:
         upgrade(_settings(server))
@@ -104,7 +102,7 @@ class Provisioner:
         return True
 
     def _ensure_queues(self, server: Sqs) -> None:
-        self.queues = ensure_queues(server.client)
+        self._queues = ensure_queues(server.client)
 
 
 def create_database(server: Postgres) -> None:

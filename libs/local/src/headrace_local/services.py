@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from headrace_local.ports import LOOPBACK, Offsets
@@ -116,4 +115,6 @@ class Service(Program):
 
     def probe(self) -> None:
         """Ask for its health."""
+        import httpx  # noqa: PLC0415 - loads while the service starts
+
         httpx.get(self.url + self.spec.health_path, timeout=5, trust_env=False).raise_for_status()

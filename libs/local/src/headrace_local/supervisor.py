@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -26,11 +26,13 @@ from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import StackLock
 from headrace_local.ports import Offsets, choose_ports
 from headrace_local.process import ProcessIdentity
-from headrace_local.program import Program
-from headrace_local.provision import Provisioner
+from headrace_local.program import Program, Server
 from headrace_local.services import ANALYSIS, DEFAULT_SERVICES, RESULTS, Service, ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, load
 from headrace_local.unit import RestartPolicy, Unit
+
+if TYPE_CHECKING:
+    from headrace_common.sqs import QueueUrls
 
 OnChange = Callable[[StackState], None]
 
@@ -78,6 +80,8 @@ class Supervisor:
         self._publishing = threading.Lock()
         self._stop = threading.Event()
         self._units: dict[str, Unit] = {}
+        self._servers: dict[str, Server] = {}
+        self._queues: QueueUrls | None = None
         self._state = StackState(
             directory=options.directory, phase=Phase.STARTING, started_at=datetime.now(UTC)
         )
@@ -131,9 +135,9 @@ class Supervisor:
         )
         for program in (*every_server, *services):
             program.use_ports(self._ports)
-        chosen = {each.name: each for each in every_server if each.name in self._options.servers}
-        self._provisioner = Provisioner(chosen, self._credentials, self._layout.credentials)
-        self._units = {each.name: self._unit(each) for each in (*chosen.values(), *services)}
+        chosen = [each for each in every_server if each.name in self._options.servers]
+        self._servers = {server.name: server for server in chosen}
+        self._units = {each.name: self._unit(each) for each in (*chosen, *services)}
         self._state.supervisor = ProcessIdentity.of(os.getpid())
 
     def _unit(self, program: Program) -> Unit:
@@ -143,9 +147,19 @@ class Supervisor:
             program,
             log=log,
             on_change=self._publish,
-            after_ready=partial(self._provisioner.run, program.name),
+            after_ready=partial(self._provision, program.name),
             policy=self._options.policy,
         )
+
+    def _provision(self, name: str) -> None:
+        """Give the server of that name what services need of it."""
+        if name not in self._servers:
+            return
+        # The database libraries take a second to load, which the servers use to start.
+        from headrace_local.provision import Provisioner  # noqa: PLC0415
+
+        provisioner = Provisioner(self._credentials, self._layout.credentials)
+        self._queues = provisioner.run(self._servers[name]) or self._queues
 
     def _start(self, stop: threading.Event) -> None:
         if not self._options.held:
@@ -195,11 +209,10 @@ class Supervisor:
 
     def _settings(self) -> dict[str, str]:
         """Return what every service gets, as far as it is known by now."""
-        queues = self._provisioner.queues
         return {
             **server_settings(self._ports, self._credentials),
             **service_settings(self._ports, self._credentials),
-            **(queue_settings(queues) if queues else {}),
+            **(queue_settings(self._queues) if self._queues else {}),
         }
 
     def _endpoints(self) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import psutil
-import psycopg
 
 from headrace_local.errors import LocalStackError
 from headrace_local.files import write_private
@@ -129,6 +128,8 @@ class Postgres(Server):
 
     def probe(self) -> None:
         """Log in and ask something; it answers once recovery is done."""
+        import psycopg  # noqa: PLC0415 - loads while the server starts
+
         with psycopg.connect(self.database_url("postgres"), connect_timeout=2) as connection:
             connection.execute("SELECT 1")
 

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from headrace_common.storage import ensure_bucket
-from headrace_local.clients import local_s3_client
 from headrace_local.credentials import Credentials
 from headrace_local.files import package_file, write_private
 from headrace_local.ports import LOOPBACK, Offsets
@@ -95,6 +93,8 @@ class SeaweedFS(Server):
     @cached_property
     def client(self) -> "S3Client":
         """A client with the stack's keys."""
+        from headrace_local.clients import local_s3_client  # noqa: PLC0415 - loads while the server starts
+
         return local_s3_client(
             self.url,
             access_key_id=self._credentials.access_key_id,
@@ -103,5 +103,7 @@ class SeaweedFS(Server):
 
     def probe(self) -> None:
         """Write an object: its API answers long before it can store anything."""
+        from headrace_common.storage import ensure_bucket  # noqa: PLC0415 - loads while the server starts
+
         ensure_bucket(self.client, _PROBE_BUCKET)
         self.client.put_object(Bucket=_PROBE_BUCKET, Key="probe", Body=b"ready")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from headrace_local import tools
-from headrace_local.clients import local_sqs_client
 from headrace_local.credentials import Credentials
 from headrace_local.ports import LOOPBACK
 from headrace_local.process import Launch
@@ -57,6 +56,8 @@ class Sqs(Server):
     @cached_property
     def client(self) -> "SQSClient":
         """A client with the stack's keys."""
+        from headrace_local.clients import local_sqs_client  # noqa: PLC0415 - loads while the server starts
+
         return local_sqs_client(
             self.url,
             access_key_id=self._credentials.access_key_id,

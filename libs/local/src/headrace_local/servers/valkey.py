@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from headrace_local.files import package_file, write_private
 from headrace_local.ports import LOOPBACK
 from headrace_local.process import Launch
@@ -60,6 +56,10 @@ class Valkey(Server):
 
     def probe(self) -> None:
         """Ping; it answers once the append-only file is loaded."""
+        import redis  # noqa: PLC0415 - loads while the server starts
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
         with redis.Redis(
             host=LOOPBACK,
             port=self.port,
