@@ -24,6 +24,7 @@ from signals import RECORDINGS, silence, write
 from headrace_common import webhooks
 from headrace_common.contracts import AnalysisRequest, Lane
 from headrace_common.settings import S3Settings
+from headrace_common.sqs import ensure_queues
 from headrace_common.storage import S3Location, s3_client
 from headrace_local.pytest_plugin import LocalServers
 from speech_analysis_server import reference
@@ -31,7 +32,6 @@ from speech_analysis_server import reference
 pytestmark = pytest.mark.stack
 
 SECRET = webhooks.secret_from_bytes(b"a secret of 32 bytes for testing")
-QUEUE_ATTRIBUTES = {"VisibilityTimeout": "30"}
 
 
 def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
@@ -121,7 +121,9 @@ def running(
 ) -> Iterator[Running]:
     keys = local_servers.aws_credentials
     sqs = boto3.client("sqs", endpoint_url=local_servers.sqs_endpoint_url, **keys)
-    queue = sqs.create_queue(QueueName=f"speech-{uuid.uuid4().hex}", Attributes=QUEUE_ATTRIBUTES)
+    queue = ensure_queues(sqs, lane_queues=False, prefix=f"s{uuid.uuid4().hex[:10]}-").by_lane[
+        Lane.NORMAL
+    ]
     receiver = Webhooks()
     environment = {
         "HOST": "127.0.0.1",
@@ -132,7 +134,7 @@ def running(
         "AWS_ACCESS_KEY_ID": keys["aws_access_key_id"],
         "AWS_SECRET_ACCESS_KEY": keys["aws_secret_access_key"],
         "SQS_ENDPOINT_URL": local_servers.sqs_endpoint_url,
-        "SQS_QUEUE_URL": queue["QueueUrl"],
+        "SQS_QUEUE_URL": queue,
         "CALLBACK_ALLOWED_HOSTS": receiver.host,
         "WEBHOOK_SECRETS": SECRET,
         "ANALYSIS_WAIT_SECONDS": "1",
@@ -146,7 +148,7 @@ def running(
         stderr=log,
     )
     server = Running(
-        f"http://127.0.0.1:{environment['PORT']}", queue["QueueUrl"], local_servers.s3_bucket,
+        f"http://127.0.0.1:{environment['PORT']}", queue, local_servers.s3_bucket,
         receiver, sqs, s3_client(S3Settings(**{k.lower(): v for k, v in environment.items()})),
         environment, process,
     )  # fmt: skip
@@ -161,7 +163,7 @@ def running(
         log.close()
         receiver.server.shutdown()
         receiver.server.server_close()
-        sqs.delete_queue(QueueUrl=queue["QueueUrl"])
+        sqs.delete_queue(QueueUrl=queue)
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
 """Fetching what a job names from S3: allowed buckets only, bounded, in chunks to a file."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,7 +70,7 @@ def _copy(
 ) -> None:
     answer = client.get_object(Bucket=location.bucket, Key=location.key)
     count = 0
-    with answer["Body"] as body, target.open("wb") as file:
+    with closing(answer["Body"]) as body, target.open("wb") as file:
         for chunk in body.iter_chunks(_CHUNK_BYTES):
             check()
             count += len(chunk)

@@ -226,7 +226,9 @@ class TaskRunner:
                 callback.job_id,
                 delivery=delivery.delivery_id,
                 kind=kind.value,
-                attempt=0 if once else delivery.attempt,
+                attempt=0
+                if once
+                else min(delivery.attempt, self._settings.analysis_max_receives + 1),
             ),
             body=body,
             trace=current_trace(),
@@ -260,6 +262,13 @@ class TaskRunner:
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
         if settlement is Settlement.RETRY and self._is_last(delivery):
             settlement = Settlement.HAND_BACK
+        if delivery.attempt > self._settings.analysis_max_receives:
+            # The queue should have moved it to the dead letters by now. Given back at once it would
+            # come round many times a second.
+            log.error("analysis.redrive_policy_missing", receives=delivery.attempt)
+            if settlement is Settlement.HAND_BACK:
+                delivery.settle(Settlement.RETRY, self._settings.analysis_retry_max_seconds)
+                return
         delay = retry_delay(
             delivery.attempt,
             base=self._settings.analysis_retry_base_seconds,
