@@ -1,4 +1,4 @@
-"""The queue between taking a report in and applying it, and the worker that serves it."""
+"""The queue between taking a report in and applying it."""
 
 import threading
 import time
@@ -53,30 +53,3 @@ def register_actors(broker: Broker, applier: ReportApplier) -> None:
     @dramatiq.actor(broker=broker, actor_name=ActorName.APPLY_REPORT, queue_name=APPLY_REPORT_QUEUE)
     def apply_report(inbox_id: int) -> None:
         applier.apply(inbox_id)
-
-
-class ReportWorker:
-    """Dramatiq's worker, in this process: applying a report is too little work for another."""
-
-    def __init__(self, broker: Broker, *, threads: int) -> None:
-        """Make a worker of so many `threads` for the actors of `broker`."""
-        self._worker = dramatiq.Worker(broker, queues={APPLY_REPORT_QUEUE}, worker_threads=threads)
-
-    def start(self) -> None:
-        """Start its threads; it waits for Redis by itself."""
-        self._worker.start()
-
-    def stop(self, *, timeout_seconds: float) -> None:
-        """Finish what is begun and hand the rest back."""
-        self._worker.stop(timeout=int(timeout_seconds * 1000))
-
-    def check_alive(self) -> None:
-        """Check its threads.
-
-        Raises:
-            RuntimeError: one of them has ended.
-        """
-        threads = [*self._worker.workers, *self._worker.consumers.values()]
-        dead = [thread.name for thread in threads if not thread.is_alive()]
-        if dead or not threads:
-            raise RuntimeError(f"worker threads have ended: {dead}")

@@ -13,7 +13,7 @@ from headrace_results.jobs import jobs_router
 from headrace_results.process import ResultsProcess
 from headrace_results.settings import ResultsSettings
 from headrace_results.stream import NothingFollowsError, stream_router
-from headrace_results.webhook import MAX_BODY_BYTES, webhook_router
+from headrace_results.webhook import webhook_router
 
 
 def build_app(settings: ResultsSettings) -> FastAPI:
@@ -33,7 +33,9 @@ def build_app(settings: ResultsSettings) -> FastAPI:
         alive=process.alive(),
         ready=process.ready(),
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
+        # FastAPI would answer a body that is too large in plain text; the one route that reads a
+        # body has the limit itself.
+        max_body_size=None,
     )
     # `web.serve` replaces it by the event that it sets when the server stops.
     app.state.stopping = asyncio.Event()

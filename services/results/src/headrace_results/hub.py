@@ -182,7 +182,7 @@ class Hub:
             return
         for job_id, place in (await self._reader.places(waiting)).items():
             for subscription in self._subscriptions.get(job_id, ()):
-                subscription.offer_place(place)
+                subscription.offer_place(place.lane, place.number)
 
     async def _places_pause(self) -> None:
         await asyncio.sleep(_PLACES_SECONDS)

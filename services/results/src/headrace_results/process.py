@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 
 from headrace_common.broker import make_broker
+from headrace_common.contracts import APPLY_REPORT_QUEUE
 from headrace_common.db import Database
 from headrace_common.jobs import EventPublisher, JobStore
 from headrace_common.redis_client import redis_client
 from headrace_common.sqs import sqs_client
 from headrace_common.storage import s3_client
 from headrace_common.web import Check
-from headrace_results.actors import ReportQueue, ReportWorker, register_actors
+from headrace_common.worker import EmbeddedWorker
+from headrace_results.actors import ReportQueue, register_actors
 from headrace_results.applier import ReportApplier
 from headrace_results.artifacts import ArtifactUrls
 from headrace_results.hub import Hub, HubLimits
@@ -47,14 +49,16 @@ class ResultsProcess:
             max_attempts=settings.report_max_attempts,
         )
         register_actors(self._broker, applier)
-        self._worker = ReportWorker(self._broker, threads=settings.results_worker_threads)
+        self._worker = EmbeddedWorker(
+            self._broker, queues={APPLY_REPORT_QUEUE}, threads=settings.results_worker_threads
+        )
         self._repeaters = [self._sweep(applier), *self._result_queue()]
         self._listening: asyncio.Task[None] | None = None
 
     def alive(self) -> list[Check]:
         """Return the checks of what must run in this process."""
         return [
-            Check("report_worker", self._worker.check_alive),
+            Check("report_worker", self._worker.check),
             Check("event_hub", self._check_hub),
             *(Check(repeater.name, repeater.check_alive) for repeater in self._repeaters),
         ]
@@ -88,7 +92,7 @@ class ResultsProcess:
         grace = self._settings.shutdown_grace_seconds
         for repeater in self._repeaters:
             repeater.ask_to_stop()
-        self._worker.stop(timeout_seconds=grace)
+        self._worker.stop(grace_seconds=grace)
         for repeater in self._repeaters:
             repeater.join(timeout_seconds=grace)
 

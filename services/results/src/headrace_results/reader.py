@@ -22,8 +22,15 @@ class JobHead:
     """What a stream needs to know of its job to begin."""
 
     status: JobStatus
-    lane: Lane
     last_sequence: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job waits: its lane, and its place in it from 1."""
+
+    lane: Lane
+    number: int
 
 
 class JobReader:
@@ -52,9 +59,9 @@ class JobReader:
         """Return how many events each job has; jobs that were purged are left out."""
         return await self._ask(lambda session: JobQueries(session).last_sequences(job_ids))
 
-    async def places(self, job_ids: Collection[str]) -> dict[str, int]:
-        """Return the place in its lane of each job that waits."""
-        return await self._ask(lambda session: JobQueries(session).places(job_ids))
+    async def places(self, job_ids: Collection[str]) -> dict[str, Place]:
+        """Return where each job waits; those that do not are left out."""
+        return await self._ask(lambda session: _places(session, job_ids))
 
     async def _ask(self, question: Callable[[Session], Answer]) -> Answer:
         def ask() -> Answer:
@@ -66,8 +73,14 @@ class JobReader:
 
 def _head(session: Session, job_id: str) -> JobHead:
     row = session.execute(
-        select(Job.status, Job.lane, Job.event_sequence).where(Job.id == job_id)
+        select(Job.status, Job.event_sequence).where(Job.id == job_id)
     ).one_or_none()
     if row is None:
         raise NotFoundError(f"no job {job_id!r}")
-    return JobHead(JobStatus(row.status), Lane(row.lane), row.event_sequence)
+    return JobHead(JobStatus(row.status), row.event_sequence)
+
+
+def _places(session: Session, job_ids: Collection[str]) -> dict[str, Place]:
+    numbers = JobQueries(session).places(job_ids)
+    lanes = session.execute(select(Job.id, Job.lane).where(Job.id.in_(list(numbers))))
+    return {row.id: Place(Lane(row.lane), numbers[row.id]) for row in lanes}

@@ -26,6 +26,10 @@ class ResultsSettings(
         default=30, gt=0, description="How long a finished job is kept"
     )
 
+    database_pool_size: int = Field(
+        default=20, ge=1, le=200, description="Workers, streams and requests share it"
+    )
+
     results_worker_threads: int = Field(
         default=4, ge=1, le=64, description="Reports applied at a time"
     )

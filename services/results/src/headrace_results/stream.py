@@ -110,7 +110,7 @@ class EventStreams:
         except BaseException:
             self._hub.unsubscribe(subscription)
             raise
-        subscription.begin(head.lane, sequence=after, status=head.status)
+        subscription.note_sent(after, head.status)
         return Watch(subscription, after, asyncio.get_running_loop().time() + self._max_seconds)
 
     def close(self, watch: Watch) -> None:

@@ -38,7 +38,6 @@ class Subscription:
         """
         self.job_id = job_id
         self.is_waiting = False
-        self._lane = Lane.NORMAL
         self._capacity = capacity
         self._events: deque[JobEvent] = deque()
         self._known = 0
@@ -48,13 +47,8 @@ class Subscription:
         self._position: QueuePosition | None = None
         self._news = asyncio.Event()
 
-    def begin(self, lane: Lane, *, sequence: int, status: JobStatus) -> None:
-        """Note where the client is: it has every event up to `sequence`."""
-        self._lane = lane
-        self.note_sent(sequence, status)
-
     def note_sent(self, sequence: int, status: JobStatus) -> None:
-        """Note that the client has the event `sequence`, after which the job is in `status`."""
+        """Note that the client has all up to the event `sequence`, and the job is in `status`."""
         self._known = max(self._known, sequence)
         self.is_waiting = status is JobStatus.QUEUED
         if not self.is_waiting:
@@ -71,11 +65,11 @@ class Subscription:
         self._known = max(self._known, event.sequence)
         self._news.set()
 
-    def offer_place(self, place: int) -> None:
+    def offer_place(self, lane: Lane, place: int) -> None:
         """Add the job's place in its lane, where it changed."""
         if not self.is_waiting:
             return
-        position = QueuePosition(job_id=self.job_id, place=place, lane=self._lane)
+        position = QueuePosition(job_id=self.job_id, place=place, lane=lane)
         if position != self._told:
             self._position = self._told = position
             self._news.set()

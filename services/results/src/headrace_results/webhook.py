@@ -117,8 +117,21 @@ class WebhookReceiver:
 
 
 async def _raw_body(request: Request) -> bytes:
-    """Read the body as it was signed."""
-    return await request.body()
+    """Read the body as it was signed.
+
+    Raises:
+        TooLargeError: it is, or is said to be, larger than MAX_BODY_BYTES.
+    """
+    too_large = TooLargeError(f"a report has at most {MAX_BODY_BYTES} bytes")
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said) > MAX_BODY_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise too_large
+    return bytes(body)
 
 
 def webhook_router(receiver: WebhookReceiver, path: str) -> APIRouter:
