@@ -1,19 +1,24 @@
 """The four servers as tests and services use them: provisioned, and durable across kills."""
 
-import boto3
+from typing import TYPE_CHECKING
+
 import httpx
 import psycopg
 import pytest
 import redis
-from botocore.config import Config
 
 from headrace_common import keys
 from headrace_common.db import Database
 from headrace_common.settings import DatabaseSettings, S3Settings, SqsSettings, WebhookSettings
 from headrace_common.sqs import sqs_client
 from headrace_common.storage import s3_client
+from headrace_local.clients import local_s3_client, local_sqs_client
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.servers import SERVER_NAMES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 pytestmark = pytest.mark.stack
 
@@ -22,15 +27,12 @@ def _redis(servers: LocalServers) -> "redis.Redis":
     return redis.Redis.from_url(servers.redis_url, password=servers.redis_password)
 
 
-def _sqs(servers: LocalServers):  # type: ignore[no-untyped-def]
-    return boto3.client("sqs", endpoint_url=servers.sqs_endpoint_url, **servers.aws_credentials)
+def _sqs(servers: LocalServers) -> "SQSClient":
+    return local_sqs_client(servers.sqs_endpoint_url, **servers.aws_credentials)
 
 
-def _s3(servers: LocalServers):  # type: ignore[no-untyped-def]
-    config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
-    return boto3.client(
-        "s3", endpoint_url=servers.s3_endpoint_url, config=config, **servers.aws_credentials
-    )
+def _s3(servers: LocalServers) -> "S3Client":
+    return local_s3_client(servers.s3_endpoint_url, **servers.aws_credentials)
 
 
 def test_one_server_starts_without_the_others(local_servers: LocalServers) -> None:

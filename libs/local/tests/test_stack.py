@@ -9,14 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import boto3
 import httpx
 import psutil
 import psycopg
 import pytest
 
 from headrace_local import control
+from headrace_local.clients import local_sqs_client
 from headrace_local.errors import LocalStackError, NoStackError, StartFailedError
 from headrace_local.process import marked_processes
 from headrace_local.pytest_plugin import LocalStack
@@ -24,6 +25,9 @@ from headrace_local.services import ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, find_stack
 
 from .conftest import HTTP_SERVICE, StartStack
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
 pytestmark = pytest.mark.stack
 
@@ -224,22 +228,20 @@ def test_a_port_that_was_taken_meanwhile_is_avoided(
     assert {record.state for record in after.processes} == {ProcessState.READY}
     queue = after.env["SQS_QUEUE_URL"]
     assert f":{after.ports['sqs']}/" in queue
-    client = boto3.client("sqs", **_aws(after))
+    client = _sqs(after)
     assert client.receive_message(QueueUrl=queue)["Messages"][0]["Body"] == "kept"
 
 
-def _aws(state: StackState) -> dict[str, str]:
-    return {
-        "endpoint_url": state.env["SQS_ENDPOINT_URL"],
-        "region_name": state.env["AWS_REGION"],
-        "aws_access_key_id": state.env["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": state.env["AWS_SECRET_ACCESS_KEY"],
-    }
+def _sqs(state: StackState) -> "SQSClient":
+    return local_sqs_client(
+        state.env["SQS_ENDPOINT_URL"],
+        aws_access_key_id=state.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=state.env["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 def _send(state: StackState, body: str) -> None:
-    client = boto3.client("sqs", **_aws(state))
-    client.send_message(QueueUrl=state.env["SQS_QUEUE_URL"], MessageBody=body)
+    _sqs(state).send_message(QueueUrl=state.env["SQS_QUEUE_URL"], MessageBody=body)
 
 
 def _saved_queues(directory: Path) -> str:
@@ -256,7 +258,7 @@ def test_sqs_messages_outlive_a_kill(directory: Path, start_stack: StartStack) -
     stack.kill("sqs")
     stack.wait_ready("sqs")
 
-    client = boto3.client("sqs", **_aws(state))
+    client = _sqs(state)
     queue = state.env["SQS_QUEUE_URL"]
     assert client.receive_message(QueueUrl=queue)["Messages"][0]["Body"] == "kept for certain"
     attributes = client.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])

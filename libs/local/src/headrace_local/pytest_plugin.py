@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -138,7 +137,7 @@ class LocalServers(LocalStack):
         """SQS, with the queues made."""
         return self._setting("sqs", "SQS_ENDPOINT_URL")
 
-    @cached_property
+    @property
     def aws_credentials(self) -> dict[str, str]:
         """Keyword arguments of `boto3.client`: region and keys of S3 and SQS."""
         env = self.state.env

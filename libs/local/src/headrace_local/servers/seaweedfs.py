@@ -97,8 +97,8 @@ class SeaweedFS(Server):
 
         return local_s3_client(
             self.url,
-            access_key_id=self._credentials.access_key_id,
-            secret_access_key=self._credentials.secret_access_key,
+            aws_access_key_id=self._credentials.access_key_id,
+            aws_secret_access_key=self._credentials.secret_access_key,
         )
 
     def probe(self) -> None:
