@@ -31,9 +31,6 @@ log = structlog.get_logger()
 #: Recovery of a dead worker's messages runs on this many of a million commands of a queue.
 #: The default of 1,000 took minutes in measurements, this takes ten seconds.
 _MAINTENANCE_CHANCE: Final = 100_000
-#: A worker silent for so long is taken for dead. Its heartbeat is a side effect of fetching,
-#: so it must outlast any pause of the interpreter; the shorter, the sooner others take over.
-_HEARTBEAT_TIMEOUT_MS: Final = 60_000
 #: Dramatiq's dead letters are kept a week; the job's row says the same for longer.
 _DEAD_MESSAGE_TTL_MS: Final = 7 * 24 * 3600 * 1000
 
@@ -61,7 +58,7 @@ def make_broker(
         client=redis_client(settings),
         namespace=settings.dramatiq_namespace,
         maintenance_chance=_MAINTENANCE_CHANCE,
-        heartbeat_timeout=_HEARTBEAT_TIMEOUT_MS,
+        heartbeat_timeout=int(settings.dramatiq_heartbeat_timeout_seconds * 1000),
         dead_message_ttl=_DEAD_MESSAGE_TTL_MS,
         middleware=[
             # Outermost first: what follows is traced and measured, the last decides on retries.

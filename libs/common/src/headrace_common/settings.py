@@ -124,6 +124,12 @@ class RedisSettings(SettingsGroup):
     dramatiq_namespace: str = Field(
         default="dramatiq", pattern=r"^[\w.-]+$", description="Prefix of every key of Dramatiq"
     )
+    dramatiq_heartbeat_timeout_seconds: float = Field(
+        default=60,
+        ge=1,
+        description="A worker silent for so long is taken for dead and its messages are given to "
+        "others. Its heartbeat is a side effect of fetching, so this must outlast any pause",
+    )
 
     def redis_url_with_password(self) -> str:
         """Return the URL to connect to, REDIS_PASSWORD included where the URL has none."""

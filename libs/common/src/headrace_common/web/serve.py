@@ -1,6 +1,7 @@
 """Running an app: uvicorn with our logs, and streams that know when the server stops."""
 
 import asyncio
+import signal
 import socket
 
 import structlog
@@ -40,6 +41,10 @@ def serve(app: FastAPI, settings: ProcessSettings) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # After its graceful stop uvicorn raises the signal again, for whoever had it before.
+        # Nobody had, and a stop in good order is no death by signal.
+        signal.signal(number, lambda *_: None)
     log.info("process.starting", host=settings.host, port=settings.port)
     _Server(config, app.state.stopping).run()
     log.info("process.stopped")

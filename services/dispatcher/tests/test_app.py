@@ -1,0 +1,129 @@
+"""The dispatcher's process: health, state behind a key, graceful stop."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from dispatcher_scene import Queues, Scene
+from pydantic import SecretStr
+
+from headrace_common import keys
+from headrace_common.contracts.lanes import Lane
+from headrace_common.keys import Scope
+from headrace_dispatcher.settings import DispatcherSettings
+from headrace_local.ports import choose_ports
+from headrace_local.waiting import wait_until
+
+
+def environment(settings: DispatcherSettings, port: int) -> dict[str, str]:
+    """Return the environment that makes these settings."""
+
+    def text(value: object) -> str:
+        if isinstance(value, SecretStr):
+            return value.get_secret_value()
+        return " ".join(map(text, value)) if isinstance(value, tuple) else str(value)
+
+    values = settings.model_dump(exclude_none=True) | {"port": port}
+    return {name.upper(): text(value) for name, value in values.items()}
+
+
+@contextmanager
+def process(settings: DispatcherSettings) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    port = choose_ports({"it": ()}, previous={}, directory=Path.cwd())["it"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "headrace_dispatcher"],
+        env={"PATH": os.environ["PATH"], **environment(settings, port)},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _status(f"{url}/health/ready"), lambda status: status == 200)
+        yield url, child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            assert child.wait(timeout=30) == 0
+
+
+def _status(url: str) -> int | None:
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return None
+
+
+@pytest.fixture
+def api_key(scene: Scene) -> str:
+    with scene.database.begin() as session:
+        return keys.create(session, name="test", scopes=[Scope.JOBS_READ]).secret_text
+
+
+def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key: str) -> None:
+    scene.job(Lane.HIGH, enqueue=False)
+    with process(scene.settings) as (url, _):
+        assert httpx.get(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
+        checks = httpx.get(f"{url}/health").json()["checks"]
+        assert set(checks) == {"worker", "bridge", "sweep", "database", "redis"}
+        assert "headrace_dispatches_total" in httpx.get(f"{url}/metrics").text
+        refused = httpx.get(f"{url}/state")
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+        assert refused.headers["content-type"] == "application/problem+json"
+        state = httpx.get(f"{url}/state", headers={"authorization": f"Bearer {api_key}"}).json()
+    assert state["default_transport"] == "sqs"
+    assert state["lanes"]["high"] == {
+        "queue": "high_priority",
+        "messages": 0,
+        "waiting": 1,
+        "started": 0,
+    }
+
+
+def test_a_process_that_is_killed_loses_nothing(
+    scene_with: Callable[..., Scene], queues: Queues
+) -> None:
+    scene = scene_with(dispatcher_threads=2, dramatiq_heartbeat_timeout_seconds=2)
+    ids = [scene.job() for _ in range(60)]
+
+    def sent() -> int:
+        return sum(scene.load(job_id).status == "queued_for_analysis" for job_id in ids)
+
+    with process(scene.settings) as (_, child):
+        wait_until(sent)
+        child.kill()
+        child.wait(timeout=10)
+    assert sent() < 60
+    with process(scene.settings):
+        wait_until(sent, lambda count: count == 60, seconds=60)
+    bodies: list[str] = []
+    while found := queues.receive(Lane.NORMAL):
+        bodies += [json.loads(message["Body"])["job_id"] for message in found]
+    assert set(bodies) == set(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("USE_SQS_QUEUE", "false", "set USE_SQS_QUEUE=true, or ANALYSIS_SERVER_URL"),
+        ("DISPATCHER_THREADS", "0", "DISPATCHER_THREADS"),
+        ("CALLBACK_TOKEN_SECRETS", "short", "at least 32 characters"),
+    ],
+)
+def test_impossible_settings_stop_the_process_with_a_reason(
+    scene: Scene, name: str, value: str, complaint: str
+) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "headrace_dispatcher"],
+        env={"PATH": os.environ["PATH"], **environment(scene.settings, 0), name: value},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert child.returncode == 1
+    assert complaint in child.stderr
+    assert "Traceback" not in child.stderr

@@ -1,0 +1,111 @@
+"""The HTTP way: a real receiver checks what is posted and answers as told."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from dispatcher_scene import Scene, running
+
+from headrace_common import webhooks
+from headrace_common.contracts.analysis import AnalysisRequest
+from headrace_common.contracts.jobs import JobStatus
+from headrace_local.waiting import wait_until
+
+SECRET = webhooks.secret_from_bytes(b"s" * 32)
+
+
+@dataclass
+class AnalysisServer:
+    """An analysis server that answers with the next of `answers`, the last one for ever."""
+
+    url: str = ""
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=lambda: [(202, {})])
+    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str]]:
+        self.received.append((headers, body))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def analysis_server() -> Iterator[AnalysisServer]:
+    server = AnalysisServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status, extra = server.take(headers, body)
+            self.send_response(status)
+            for name, value in extra.items():
+                self.send_header(name, value)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    server.url = f"http://127.0.0.1:{http.server_port}/analyze"
+    yield server
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.fixture
+def http_scene(scene_with: Callable[..., Scene], analysis_server: AnalysisServer) -> Scene:
+    return scene_with(
+        use_sqs_queue=False, analysis_server_url=analysis_server.url, webhook_secrets=[SECRET]
+    )
+
+
+def test_the_same_body_is_posted_and_signed(
+    http_scene: Scene, analysis_server: AnalysisServer
+) -> None:
+    job_id = http_scene.job()
+    with running(http_scene):
+        job = wait_until(
+            lambda: http_scene.load(job_id), lambda job: job.status == "queued_for_analysis"
+        )
+    headers, body = analysis_server.received[0]
+    assert AnalysisRequest.model_validate_json(body).job_id == job_id
+    assert webhooks.verify(body, headers, secrets=[SECRET])
+    assert (job.transport, job.meta) == ("http", {"analysis_server_status": 202})
+
+
+def test_a_busy_server_is_asked_again(http_scene: Scene, analysis_server: AnalysisServer) -> None:
+    analysis_server.answers = [(503, {"retry-after": "0"}), (429, {}), (200, {})]
+    job_id = http_scene.job()
+    with running(http_scene):
+        wait_until(lambda: http_scene.load(job_id), lambda job: job.status == "queued_for_analysis")
+    assert len(analysis_server.received) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 302])
+def test_a_refusal_ends_the_job(
+    http_scene: Scene, analysis_server: AnalysisServer, status: int
+) -> None:
+    analysis_server.answers = [(status, {"location": "http://127.0.0.1:1/"})]
+    job_id = http_scene.job()
+    with running(http_scene):
+        job = wait_until(lambda: http_scene.load(job_id), lambda job: job.status == "failed")
+    assert f"answered {status}" in (job.error_message or "")
+    assert len(analysis_server.received) == 1
+
+
+def test_a_server_that_is_away_ends_the_job_after_its_retries(
+    scene_with: Callable[..., Scene],
+) -> None:
+    scene = scene_with(use_sqs_queue=False, analysis_server_url="http://127.0.0.1:1/analyze")
+    job_id = scene.job()
+    with running(scene):
+        job = wait_until(
+            lambda: scene.load(job_id), lambda job: job.status == JobStatus.FAILED, seconds=30
+        )
+    assert job.error_code == "dispatch_failed"
+    assert "does not answer" in (job.error_message or "")
