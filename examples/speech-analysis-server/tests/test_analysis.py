@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from signals import RECORDINGS, noise, silence, voice, write
+from speech_signals import RECORDINGS, noise, silence, voice, write
 
 from headrace_analysis import AnalysisError
 from speech_analysis_server import reference

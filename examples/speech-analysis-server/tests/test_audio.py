@@ -3,14 +3,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from signals import KINDS, noise, voice, write
+from speech_signals import KINDS, noise, voice, write
 
 from headrace_analysis import AnalysisError
-from speech_analysis_server.audio import decode
+from speech_analysis_server.audio import Recording, decode
 from speech_analysis_server.values import Warnings
 
 
-def decoded(path: Path, max_seconds: float = 60):
+def decoded(path: Path, max_seconds: float = 60) -> tuple[Recording, list[dict[str, str]]]:
     warnings = Warnings()
     return decode(path, max_seconds=max_seconds, warnings=warnings), warnings.items
 

@@ -7,6 +7,7 @@ from speech_analysis_server.alignment import align
 from speech_analysis_server.comparison import Reference, compare, score
 from speech_analysis_server.pitch import PitchContour
 from speech_analysis_server.textgrid import Interval, WordTier
+from speech_analysis_server.values import Json
 
 STEP = 0.01
 WORDS = WordTier(
@@ -27,7 +28,7 @@ def melody(*, stretch: float = 1.0, factor: float = 1.0, swap: bool = False) -> 
     return PitchContour(times, frequencies)
 
 
-def compared(recording: PitchContour, words: WordTier | None = WORDS):
+def compared(recording: PitchContour, words: WordTier | None = WORDS) -> Json:
     comparison = compare(recording, Reference(melody(), words))
     assert comparison is not None
     return comparison.document
@@ -101,8 +102,8 @@ def test_nothing_to_compare() -> None:
 
 
 def test_long_contours_stay_affordable() -> None:
-    times = np.arange(0, 600, STEP)
-    long = PitchContour(times, 150 + 30 * np.sin(times))
+    times = np.arange(0.0, 600.0, STEP, dtype=np.float64)
+    long = PitchContour(times, 150.0 + 30.0 * np.sin(times))
     alignment = align(long, long)
     assert len(alignment.reference.times) <= 2_000
     assert alignment.map_time(300) == pytest.approx(300, abs=0.5)

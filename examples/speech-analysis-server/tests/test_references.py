@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from signals import RECORDINGS
+from speech_signals import RECORDINGS
 
 from speech_analysis_server import reference
 from speech_analysis_server.reference_pitch import BadPitchFileError, read_pitch

@@ -14,20 +14,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 import pytest
-from signals import RECORDINGS, silence, write
+from speech_signals import RECORDINGS, silence, write
 
 from headrace_common import webhooks
 from headrace_common.contracts import AnalysisRequest, Lane
-from headrace_common.settings import S3Settings
-from headrace_common.sqs import ensure_queues
+from headrace_common.settings import S3Settings, SqsSettings
+from headrace_common.sqs import ensure_queues, sqs_client
 from headrace_common.storage import S3Location, s3_client
-from headrace_local.pytest_plugin import LocalServers
 from speech_analysis_server import reference
+
+if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
+    from headrace_local.pytest_plugin import LocalServers
 
 pytestmark = pytest.mark.stack
 
@@ -89,7 +90,8 @@ class Running:
 
     def get(self, url: str) -> bytes:
         location = S3Location.parse(url)
-        return self.s3.get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
+        data: bytes = self.s3.get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
+        return data
 
     def request(
         self, audio: str, *, textgrid: str | None = None, pitch: str | None = None
@@ -117,10 +119,15 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(
-    local_servers: LocalServers, tmp_path_factory: pytest.TempPathFactory
+    local_servers: "LocalServers", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    keys = local_servers.aws_credentials
-    sqs = boto3.client("sqs", endpoint_url=local_servers.sqs_endpoint_url, **keys)
+    found = local_servers.require("sqs", "s3").state.env
+    names = (
+        "S3_ENDPOINT_URL", "S3_BUCKET", "SQS_ENDPOINT_URL",
+        "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    )  # fmt: skip
+    servers: dict[str, Any] = {name.lower(): found[name] for name in names}
+    sqs = sqs_client(SqsSettings(**servers))
     queue = ensure_queues(sqs, lane_queues=False, prefix=f"s{uuid.uuid4().hex[:10]}-").by_lane[
         Lane.NORMAL
     ]
@@ -128,12 +135,7 @@ def running(
     environment = {
         "HOST": "127.0.0.1",
         "PORT": str(_free_port()),
-        "S3_ENDPOINT_URL": local_servers.s3_endpoint_url,
-        "S3_BUCKET": local_servers.s3_bucket,
-        "AWS_REGION": keys["region_name"],
-        "AWS_ACCESS_KEY_ID": keys["aws_access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": keys["aws_secret_access_key"],
-        "SQS_ENDPOINT_URL": local_servers.sqs_endpoint_url,
+        **{name: found[name] for name in names},
         "SQS_QUEUE_URL": queue,
         "CALLBACK_ALLOWED_HOSTS": receiver.host,
         "WEBHOOK_SECRETS": SECRET,
@@ -148,8 +150,8 @@ def running(
         stderr=log,
     )
     server = Running(
-        f"http://127.0.0.1:{environment['PORT']}", queue, local_servers.s3_bucket,
-        receiver, sqs, s3_client(S3Settings(**{k.lower(): v for k, v in environment.items()})),
+        f"http://127.0.0.1:{environment['PORT']}", queue, found["S3_BUCKET"],
+        receiver, sqs, s3_client(S3Settings(**servers)),
         environment, process,
     )  # fmt: skip
     try:

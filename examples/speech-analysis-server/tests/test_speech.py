@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from signals import RECORDINGS, noise, silence, voice, write
+from speech_signals import RECORDINGS, noise, silence, voice, write
 
 from speech_analysis_server.audio import Recording, decode
 from speech_analysis_server.intensity import extract_intensity, intensity_statistics, speaking_rate

@@ -2,17 +2,20 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace_common.settings import SqsSettings
 from headrace_common.sqs import ensure_queues, sqs_client
-from headrace_local.pytest_plugin import LocalServers
+
+if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
+    from headrace_local.pytest_plugin import LocalServers
 
 # The suite imports by path (importlib mode), which leaves the helpers beside the tests unseen.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import Bench, Receiver
+from analysis_bench import Bench, Receiver
 
 
 @pytest.fixture
@@ -23,14 +26,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def bench(receiver: Receiver, local_servers: LocalServers) -> Iterator[Bench]:
-    keys = local_servers.aws_credentials
-    environment = {
-        "sqs_endpoint_url": local_servers.sqs_endpoint_url,
-        "aws_region": keys["region_name"],
-        "aws_access_key_id": keys["aws_access_key_id"],
-        "aws_secret_access_key": keys["aws_secret_access_key"],
-    }
+def bench(receiver: Receiver, local_servers: "LocalServers") -> Iterator[Bench]:
+    found = local_servers.require("sqs").state.env
+    names = ("SQS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    environment: dict[str, Any] = {name.lower(): found[name] for name in names}
     client = sqs_client(SqsSettings(**environment))
     queues = ensure_queues(client, prefix=f"t{uuid.uuid4().hex[:10]}-")
     yield Bench(client, queues, receiver, environment)

@@ -2,7 +2,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from functions import work
+from analysis_children import work
 
 from headrace_analysis import AnalysisError, ProcessPool, StopReason, TaskStoppedError
 

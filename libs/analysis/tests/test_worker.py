@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import SECRET, VISIBILITY, Bench, Report, until
+from analysis_bench import SECRET, VISIBILITY, Bench, Report, until
 
 from headrace_analysis import AnalysisError, AnalysisOutcome, AnalysisServer, AnalysisTask
+from headrace_analysis.sqs_source import SqsDelivery
 from headrace_common import webhooks
 from headrace_common.contracts import Lane
 from headrace_common.errors import UnauthorizedError, UnavailableError, UnprocessableError
@@ -238,12 +239,14 @@ def test_a_redelivery_while_running_is_adopted(bench: Bench) -> None:
     with bench.running(handler, analysis_visibility_timeout_seconds=60) as server:
         until(lambda: handler.started)
         (running,) = server._runner.running()
-        before = running.delivery.lease.receipt
+        assert isinstance(running.delivery, SqsDelivery)
+        lease = running.delivery.lease
+        before = lease.receipt
         # As if SQS had delivered it twice: make it visible behind the worker's back.
         bench.sqs.change_message_visibility(
             QueueUrl=bench.queues.by_lane[Lane.NORMAL], ReceiptHandle=before, VisibilityTimeout=0
         )
-        until(lambda: running.delivery.lease.receipt != before)
+        until(lambda: lease.receipt != before)
         handler.go.set()
         until(lambda: bench.receiver.of(job_id, "completed") and bench.is_empty())
     assert len(handler.started) == 1

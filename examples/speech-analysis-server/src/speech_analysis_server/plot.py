@@ -104,7 +104,8 @@ def _draw_hertz(axes: Axes, pitch: PitchContour) -> None:
 def _draw_both(axes: Axes, alignment: Alignment) -> None:
     spoken = alignment.recording
     model = alignment.reference_on_recording
-    _line(axes, spoken.times, model, _MODEL, "reference, aligned in time")
+    # Broader and below, so that it shows where the recording lies right on it.
+    _line(axes, spoken.times, model, _MODEL, "reference, aligned in time", width=5.5)
     _line(axes, spoken.times, spoken.semitones, _SPOKEN, "recording")
     values = np.concatenate((spoken.semitones, model))
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -119,11 +120,10 @@ def _draw_both(axes: Axes, alignment: Alignment) -> None:
     _legend(axes)
 
 
-def _line(axes: Axes, times: FloatArray, values: FloatArray, color: str, label: str) -> None:
-    axes.plot(times, values, color="white", linewidth=5.0, zorder=3, solid_capstyle="round")
-    axes.plot(
-        times, values, color=color, linewidth=2.4, zorder=4, solid_capstyle="round", label=label
-    )
+def _line(
+    axes: Axes, times: FloatArray, values: FloatArray, color: str, label: str, *, width: float = 2.4
+) -> None:
+    axes.plot(times, values, color=color, linewidth=width, solid_capstyle="round", label=label)
 
 
 def _legend(axes: Axes) -> None:

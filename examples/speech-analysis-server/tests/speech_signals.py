@@ -21,7 +21,10 @@ def voice(frequencies: Samples | float, *, seconds: float = 1.0, rate: int = 16_
     )
     phase = 2 * np.pi * np.cumsum(hertz) / rate
     harmonics = np.arange(1, 11)
-    return 0.2 * np.sum(np.sin(phase[None, :] * harmonics[:, None]) / harmonics[:, None], axis=0)
+    buzz: Samples = 0.2 * np.sum(
+        np.sin(phase[None, :] * harmonics[:, None]) / harmonics[:, None], axis=0
+    )
+    return buzz
 
 
 def silence(seconds: float, rate: int = 16_000) -> Samples:
@@ -51,6 +54,7 @@ def write(path: Path, samples: Samples, *, rate: int = 16_000, kind: str = "wav"
     layout = "mono" if len(channels) == 1 else "stereo"
     with av.open(str(path), "w", format=container_format) as container:
         stream = container.add_stream(codec_name, rate=rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
         data = np.ascontiguousarray(channels.T.reshape(1, -1), dtype=np.float32)
         frame = av.AudioFrame.from_ndarray(data, format="flt", layout=layout)
         frame.sample_rate = rate
