@@ -1,0 +1,139 @@
+"""Wire formats to the letter: what systems outside rely on is compared with golden files.
+
+A failure here means that something out there breaks. If the change is wanted, write the
+golden files anew with HEADRACE_WRITE_GOLDEN=1 and say so in the changelog under Breaking.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_common.contracts import (
+    AnalysisReport,
+    AnalysisRequest,
+    ApplyReport,
+    DispatchJob,
+    EventType,
+    JobEvent,
+    JobKind,
+    JobStatus,
+    Lane,
+    dispatch_actor,
+)
+from headrace_common.db import Job
+from headrace_common.jobs import JobView
+from headrace_common.webhooks import callback_url
+
+GOLDEN = Path(__file__).parent / "golden"
+MOMENT = datetime(2026, 11, 22, 10, 30, 0, 123456, tzinfo=UTC)
+TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+JOB_ID = "0199f3c2-7b5e-7c11-9d0a-3f2b8a6f4e21"
+
+
+def check(name: str, data: Any) -> None:
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    path = GOLDEN / name
+    if os.environ.get("HEADRACE_WRITE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text(), f"{name} has changed"
+
+
+@pytest.fixture
+def request_body() -> AnalysisRequest:
+    url = callback_url("https://results.example.com/webhooks/analysis", JOB_ID, token="token")
+    return AnalysisRequest(
+        job_id=JOB_ID,
+        s3_audio_url=f"s3://headrace-media/audio/{JOB_ID}.wav",
+        token_id="sentence-1",
+        video_id="sentence-1",
+        s3_textgrid_url="s3://headrace-media/references/sentence-1.TextGrid",
+        s3_pitch_url=None,
+        callback_url=url,
+        webhook_url=url,
+        timestamp=MOMENT,
+    )
+
+
+def test_the_sqs_body_and_attributes(request_body: AnalysisRequest) -> None:
+    check("sqs-body.json", json.loads(request_body.body()))
+    check("sqs-attributes.json", AnalysisRequest.attributes(Lane.HIGH, TRACE))
+
+
+def test_the_sqs_body_is_read_back(request_body: AnalysisRequest) -> None:
+    assert AnalysisRequest.model_validate_json(request_body.body()) == request_body
+
+
+@pytest.mark.parametrize(
+    "name", ["webhook-progress", "webhook-completed", "webhook-failed", "webhook-legacy"]
+)
+def test_webhooks_are_understood(name: str) -> None:
+    """`received` is a body from outside, `understood` what we make of it."""
+    document = json.loads((GOLDEN / f"{name}.json").read_text())
+    understood = AnalysisReport.model_validate(document["received"]).model_dump(mode="json")
+    check(f"{name}.json", {"received": document["received"], "understood": understood})
+
+
+def test_the_dramatiq_messages() -> None:
+    check(
+        "dramatiq-messages.json",
+        {
+            "queues": {lane.value: lane.queue_name for lane in Lane},
+            "actors": {lane.value: dispatch_actor(lane) for lane in Lane},
+            "dispatch": DispatchJob(job_id=JOB_ID).model_dump(mode="json"),
+            "apply_report": ApplyReport(inbox_id=1).model_dump(mode="json"),
+        },
+    )
+
+
+def test_the_event() -> None:
+    event = JobEvent(
+        job_id=JOB_ID,
+        sequence=6,
+        type=EventType.STATUS,
+        status=JobStatus.QUEUED_FOR_ANALYSIS,
+        progress=80,
+        message="Sent to SQS, waiting for an analysis server",
+        data={"sqs_message_id": "message-1"},
+        created_at=MOMENT,
+    )
+    check("event.json", event.model_dump(mode="json"))
+
+
+def test_the_job() -> None:
+    job = Job(
+        id=JOB_ID,
+        kind=JobKind.AUDIO_ANALYSIS,
+        status=JobStatus.COMPLETED,
+        progress=100,
+        message="The analysis is complete",
+        lane=Lane.NORMAL,
+        token_id="sentence-1",
+        transport="sqs",
+        queue_message_id="message-0",
+        input={"s3_audio_url": f"s3://headrace-media/audio/{JOB_ID}.wav"},
+        meta={"sqs_message_id": "message-1"},
+        result={"score": 83.8},
+        trace=TRACE,
+        created_at=MOMENT,
+        updated_at=MOMENT,
+        finished_at=MOMENT,
+        retain_until=None,
+    )
+    check("job.json", JobView.of(job).model_dump(mode="json"))
+
+
+def test_the_names_that_clients_know() -> None:
+    check(
+        "names.json",
+        {
+            "statuses": [status.value for status in JobStatus],
+            "final": [status.value for status in JobStatus if status.is_final],
+            "kinds": [kind.value for kind in JobKind],
+            "priorities": [lane.value for lane in Lane],
+            "events": [event.value for event in EventType],
+        },
+    )
