@@ -187,6 +187,27 @@ def test_redis_may_go_and_come_back(
     assert collector.ids == list(range(1, 11))
 
 
+def test_redis_may_freeze(bench: Bench, replica: Replica, local_servers: "LocalServers") -> None:
+    """A connection that is open and silent is given up, and the database polled instead."""
+    job_id = bench.job()
+    collector = Collector(bench, replica, job_id)
+    collector.wait_for(5)
+
+    local_servers.kill("valkey", signal.SIGSTOP)
+    try:
+        answer = bench.report(replica, job_id, {"status": "processing", "progress": 50})
+        assert answer.status_code == 202
+        collector.wait_for(6)
+        until(lambda: replica.metric("headrace_sse_hub_connected") == 0)
+        answer = bench.report(replica, job_id, {"status": "completed"})
+        collector.end()
+    finally:
+        local_servers.kill("valkey", signal.SIGCONT)
+    until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
+
+    assert collector.ids == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_an_event_that_redis_never_brought_is_found(bench: Bench, replica: Replica) -> None:
     """The safety poll finds what was committed and not published, with Redis healthy."""
     job_id = bench.job()
@@ -221,12 +242,13 @@ def test_two_hundred_clients_share_one_subscription(bench: Bench, replicas: list
     before = replica.metric("headrace_sse_clients")
 
     async def read(client: httpx.AsyncClient, job_id: str) -> list[str]:
-        found = []
         url = f"{replica.url}/jobs/{job_id}/events"
         async with client.stream("GET", url, headers=bench.authorization) as answer:
-            async for line in answer.aiter_lines():
-                found.append(line)
-        return [line.removeprefix("id: ") for line in found if line.startswith("id: ")]
+            return [
+                line.removeprefix("id: ")
+                async for line in answer.aiter_lines()
+                if line.startswith("id: ")
+            ]
 
     async def scene() -> list[list[str]]:
         limits = httpx.Limits(max_connections=None)

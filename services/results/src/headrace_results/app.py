@@ -43,7 +43,7 @@ def build_app(settings: ResultsSettings) -> FastAPI:
         process.database, legacy_open=settings.legacy_open_endpoints
     )
     app.add_exception_handler(NothingFollowsError, _nothing_follows)
-    app.include_router(webhook_router(process.receiver, urlsplit(settings.webhook_url).path))
+    app.include_router(webhook_router(process.receiver, urlsplit(settings.webhook_url).path or "/"))
     app.include_router(jobs_router(process.database))
     app.include_router(artifacts_router(process.database, process.artifact_urls))
     app.include_router(stream_router(process.streams))

@@ -114,7 +114,8 @@ class Hub:
             client = blocking_redis_client(self._settings)
             try:
                 async with client, client.pubsub() as channel:
-                    await channel.subscribe(EVENTS_CHANNEL)
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        await channel.subscribe(EVENTS_CHANNEL)
                     failures = 0
                     await self._receive(channel)
             except (redis.RedisError, OSError) as error:

@@ -68,14 +68,18 @@ class ResultsProcess:
         return [
             Check("database", self.database.ping),
             Check("redis", self._redis.ping, required=False),
+            *(
+                Check(f"{repeater.name}_works", repeater.check_working, required=False)
+                for repeater in self._repeaters
+            ),
         ]
 
     @asynccontextmanager
     async def running(self, stopping: asyncio.Event) -> AsyncIterator[None]:
         """Run the parts. At the end, work under way gets SHUTDOWN_GRACE_SECONDS to finish."""
         self._listening = asyncio.create_task(self._hub.run(stopping), name="event-hub")
-        await to_thread.run_sync(self._start_threads)
         try:
+            await to_thread.run_sync(self._start_threads)
             yield
         finally:
             await to_thread.run_sync(self._stop_threads)

@@ -25,6 +25,7 @@ class Repeater:
         self.name = name
         self._step = step
         self._stopping = threading.Event()
+        self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -48,14 +49,23 @@ class Repeater:
         if not self._thread.is_alive():
             raise RuntimeError(f"the thread {self.name} has ended")
 
+    def check_working(self) -> None:
+        """Check what it does.
+
+        Raises:
+            RuntimeError: the last step failed.
+        """
+        if self._fault is not None:
+            raise RuntimeError(self._fault)
+
     def _run(self) -> None:
         failures = 0
         pause = 0.0
         while not self._stopping.wait(pause):
             try:
                 pause = self._step()
-                failures = 0
+                failures, self._fault = 0, None
             except Exception as error:
                 pause = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
-                failures = min(failures + 1, 10)
+                failures, self._fault = min(failures + 1, 10), str(error)
                 log.warning("repeat.failed", thread=self.name, pause_seconds=pause, exc_info=error)
