@@ -7,7 +7,7 @@ from speech_analysis_server.alignment import align
 from speech_analysis_server.comparison import Reference, compare, score
 from speech_analysis_server.pitch import PitchContour
 from speech_analysis_server.textgrid import Interval, WordTier
-from speech_analysis_server.values import Json
+from speech_analysis_server.values import FloatArray, Json
 
 STEP = 0.01
 WORDS = WordTier(
@@ -102,8 +102,8 @@ def test_nothing_to_compare() -> None:
 
 
 def test_long_contours_stay_affordable() -> None:
-    times = np.arange(0.0, 600.0, STEP, dtype=np.float64)
-    long = PitchContour(times, 150.0 + 30.0 * np.sin(times))
+    times: FloatArray = np.arange(0, 600, STEP, dtype=np.float64)
+    long = PitchContour(times, (150 + 30 * np.sin(times)).astype(np.float64))
     alignment = align(long, long)
     assert len(alignment.reference.times) <= 2_000
     assert alignment.map_time(300) == pytest.approx(300, abs=0.5)
@@ -115,7 +115,9 @@ def test_long_contours_stay_affordable() -> None:
 )
 def test_paths_are_monotonic_and_whole(one: list[float], other: list[float]) -> None:
     contours = [
-        PitchContour(STEP * np.arange(len(values) + 2), np.array([100.0, *values, 120.0]))
+        PitchContour(
+            np.arange(len(values) + 2) * np.float64(STEP), np.array([100.0, *values, 120.0])
+        )
         for values in (one, other)
     ]
     alignment = align(*contours)
