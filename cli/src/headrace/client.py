@@ -95,6 +95,8 @@ class Client:
                 for event in self._stream(job_id, last_id):
                     silent_since = time.monotonic()
                     last_id = event.id or last_id
+                    if not event.data:  # only sets the reconnection time
+                        continue
                     data = event.json()
                     yield event.event, data
                     if event.event == "status" and JobEvent.model_validate(data).status.is_final:
