@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -112,27 +114,34 @@ def test_the_heartbeat_keeps_a_long_task(bench: Bench) -> None:
     assert started == [1]
 
 
-def test_a_killed_server_loses_nothing(bench: Bench, tmp_path: Path) -> None:
-    job_id = bench.send()
-    environment = {
-        name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
-        for name, value in {
-            **bench.environment,
-            "sqs_queue_url": bench.queues.by_lane[Lane.NORMAL],
-            "callback_allowed_hosts": bench.receiver.host,
-            "analysis_visibility_timeout_seconds": VISIBILITY,
-            # With a free slot it would be polling: the server hands a dead poll the message too.
-            "analysis_concurrency": 1,
-        }.items()
+@contextmanager
+def hanging_server(bench: Bench, marker: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server of its own process, whose handler has begun a task and never ends."""
+    settings = {
+        **bench.environment,
+        "sqs_queue_url": bench.queues.by_lane[Lane.NORMAL],
+        "callback_allowed_hosts": bench.receiver.host,
+        "analysis_visibility_timeout_seconds": VISIBILITY,
+        # With a free slot it would be polling: the server hands a dead poll the message too.
+        "analysis_concurrency": 1,
+        "shutdown_grace_seconds": 0.2,
     }
-    marker = tmp_path / "started"
+    environment = {name.upper(): str(value) for name, value in settings.items()}
     script = Path(__file__).parent / "hanging_server.py"
     process = subprocess.Popen(
         [sys.executable, str(script), str(marker)], env={**os.environ, **environment}
     )
     try:
         until(marker.exists)
+        yield process
     finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_server_loses_nothing(bench: Bench, tmp_path: Path) -> None:
+    job_id = bench.send()
+    with hanging_server(bench, tmp_path / "started") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     attempts: list[int] = []
@@ -144,6 +153,16 @@ def test_a_killed_server_loses_nothing(bench: Bench, tmp_path: Path) -> None:
     with bench.running(handler):
         until(lambda: bench.receiver.of(job_id, "completed"))
     assert attempts == [2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_gracefully(bench: Bench, tmp_path: Path, number: signal.Signals) -> None:
+    bench.send()
+    with hanging_server(bench, tmp_path / "started") as process:
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        # Handed back at once, not after the visibility timeout.
+        assert bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (1, 0)
 
 
 def test_a_final_failure_is_reported_and_deleted(bench: Bench) -> None:

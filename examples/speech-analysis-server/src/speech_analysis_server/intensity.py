@@ -13,7 +13,7 @@ import numpy as np
 import parselmouth
 
 from speech_analysis_server.audio import Recording
-from speech_analysis_server.pitch import PitchContour, runs
+from speech_analysis_server.pitch import TIME_STEP_SECONDS, PitchContour, runs
 from speech_analysis_server.values import BoolArray, FloatArray, IntArray, Json, rounded
 
 #: The paper's settings: dB below the loudest part that still count as speech, least dip beside a
@@ -26,7 +26,6 @@ _SHORTEST_SPEECH_SECONDS: Final = 0.1
 _SMOOTH_PITCH_HZ: Final = 50.0
 _SHORT_PITCH_HZ: Final = 100.0
 _SMOOTH_LEAST_SECONDS: Final = 6.4 / _SMOOTH_PITCH_HZ
-_TIME_STEP_SECONDS: Final = 0.01
 #: Praat gives -300 dB for digital silence; 0 dB is 2e-5 of full scale, below 16-bit noise.
 _FLOOR_DB: Final = 0.0
 #: No sound: 60 dB below full scale (94 dB), where speech recorded in earnest never stays.
@@ -95,10 +94,10 @@ class SpeakingRate:
 def extract_intensity(recording: Recording) -> IntensityContour:
     """Find the intensity contour of a recording."""
     # The window is one sample longer than its nominal length after rounding: leave a margin.
-    long_enough = recording.duration > _SMOOTH_LEAST_SECONDS + 2 * _TIME_STEP_SECONDS
+    long_enough = recording.duration > _SMOOTH_LEAST_SECONDS + 2 * TIME_STEP_SECONDS
     intensity = parselmouth.Sound(recording.samples, recording.rate).to_intensity(
         minimum_pitch=_SMOOTH_PITCH_HZ if long_enough else _SHORT_PITCH_HZ,
-        time_step=_TIME_STEP_SECONDS,
+        time_step=TIME_STEP_SECONDS,
         subtract_mean=True,
     )
     decibels = np.maximum(np.nan_to_num(intensity.values[0], nan=_FLOOR_DB), _FLOOR_DB)
@@ -135,7 +134,7 @@ def speaking_rate(intensity: IntensityContour, pitch: PitchContour) -> SpeakingR
 def _speech_stretches(intensity: IntensityContour) -> list[tuple[float, float]]:
     """Return stretches of speech, with gaps shorter than a pause closed."""
     loud = runs(intensity.decibels >= intensity.threshold)
-    half = _TIME_STEP_SECONDS / 2
+    half = TIME_STEP_SECONDS / 2
     times = intensity.times
     spans = [(times[start] - half, times[end - 1] + half) for start, end in loud]
     merged: list[tuple[float, float]] = []
@@ -166,6 +165,8 @@ def _nuclei(decibels: FloatArray, threshold: float) -> IntArray:
 def _voiced_at(pitch: PitchContour, times: FloatArray) -> BoolArray:
     if not len(pitch.times):
         return np.zeros(len(times), dtype=np.bool_)
-    nearest = np.abs(pitch.times[None, :] - times[:, None]).argmin(axis=1)
+    # Frames are evenly spaced: the nearest is half a step beyond the last one before.
+    after = np.searchsorted(pitch.times + TIME_STEP_SECONDS / 2, times)
+    nearest = np.minimum(after, len(pitch.times) - 1)
     voiced: BoolArray = pitch.voiced[nearest]
     return voiced
