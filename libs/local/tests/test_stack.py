@@ -21,6 +21,7 @@ from headrace_local.clients import local_sqs_client
 from headrace_local.errors import LocalStackError, NoStackError, StartFailedError
 from headrace_local.process import marked_processes
 from headrace_local.pytest_plugin import LocalStack
+from headrace_local.servers.seaweedfs import SOCKETS
 from headrace_local.services import ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, find_stack
 
@@ -79,17 +80,19 @@ def test_starting_again_reports_the_running_stack(start_stack: StartStack) -> No
 def test_down_stops_everything_and_may_be_repeated(
     directory: Path, start_stack: StartStack
 ) -> None:
-    pids = _pids(start_stack(servers=["valkey"], services=[HTTP_SERVICE]).state)
+    state = start_stack(servers=["valkey", "s3"], services=[HTTP_SERVICE]).state
+    pids, grpc_port = _pids(state), state.ports["s3"] + 10_000
 
     assert control.down(directory)
     assert not control.down(directory)
 
-    assert len(pids) == 2
+    assert len(pids) == 3
+    assert list(SOCKETS.glob(f"seaweedfs-*-{grpc_port}.sock")) == []
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    state = control.status(directory)
-    assert state is not None
-    assert state.phase is Phase.STOPPED
-    assert {record.state for record in state.processes} == {ProcessState.STOPPED}
+    after = control.status(directory)
+    assert after is not None
+    assert after.phase is Phase.STOPPED
+    assert {record.state for record in after.processes} == {ProcessState.STOPPED}
 
 
 def test_down_without_a_stack_does_nothing(directory: Path) -> None:
@@ -164,6 +167,8 @@ def test_down_after_a_killed_supervisor_ends_what_is_left(
     assert control.down(directory)
 
     assert marked_processes(directory) == []
+    grpc_ports = [state.ports[name] + 10_000 for name in state.ports]
+    assert not [port for port in grpc_ports if [*SOCKETS.glob(f"seaweedfs-*-{port}.sock")]]
 
 
 def test_what_was_started_but_never_recorded_is_ended_too(
@@ -283,6 +288,17 @@ def test_a_service_that_crashes_is_reported_with_its_last_words(
     assert record.restarts == 5
     assert record.error is not None
     assert "the reason in its log" in record.error
+
+
+def test_credentials_that_cannot_be_read_stop_the_start(
+    directory: Path, start_stack: StartStack
+) -> None:
+    start_stack(servers=["valkey"], services=False)
+    control.down(directory)
+    (directory / "credentials.json").write_text("{")
+
+    with pytest.raises(StartFailedError, match="cannot be read as credentials"):
+        start_stack(servers=["valkey"], services=False)
 
 
 def test_a_command_that_does_not_exist_is_reported(start_stack: StartStack) -> None:

@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from headrace_local import logs as log_files
 from headrace_local import servers as server_list
 from headrace_local.errors import LocalStackError, NoStackError, StartFailedError
+from headrace_local.interrupts import stop_signals
 from headrace_local.layout import StackLayout, resolve_directory
 from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import AlreadyRunningError, StackLock
@@ -78,7 +79,7 @@ def run(options: StackOptions, *, on_change: OnChange | None = None) -> UpResult
     running = status(options.directory)
     if running is not None and running.is_running:
         return UpResult(running, already_running=True)
-    with _stop_signals() as (stop, hurry):
+    with stop_signals() as (stop, hurry):
         try:
             state = Supervisor(options, on_change=on_change).run(stop, hurry)
         except AlreadyRunningError:
@@ -114,7 +115,7 @@ def up_detached(
     layout = StackLayout(resolve_directory(directory))
     running = status(layout.directory)
     if running is not None and running.is_running:
-        return UpResult(_wait_ready(layout, None, on_change), already_running=True)
+        return UpResult(_wait_ready(layout, on_change), already_running=True)
     command = [
         *(sys.executable, "-m", "headrace_local", "--directory", str(layout.directory)),
         *("--servers", ",".join(servers)),
@@ -123,6 +124,7 @@ def up_detached(
         *(["--parent", str(parent)] if parent is not None else []),
     ]
     layout.create()
+    since = datetime.now(UTC)
     log_files.rotate(layout.log(_SUPERVISOR))
     with layout.log(_SUPERVISOR).open("ab") as output:
         supervisor = subprocess.Popen(  # noqa: S603 - our own command
@@ -136,7 +138,7 @@ def up_detached(
         )
     # Somebody has to reap it should it end before us.
     threading.Thread(target=supervisor.wait, daemon=True).start()
-    return UpResult(_wait_ready(layout, supervisor, on_change), already_running=False)
+    return UpResult(_wait_ready(layout, on_change, supervisor, since), already_running=False)
 
 
 def down(directory: Path | None = None) -> bool:
@@ -209,30 +211,23 @@ def _is_running(layout: StackLayout) -> bool:
     return state is not None and state.is_running
 
 
-@contextmanager
-def _stop_signals() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Turn the first SIGINT or SIGTERM into a stop, and the second into a quick one."""
-    stop, hurry = threading.Event(), threading.Event()
-
-    def on_signal(*_: object) -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop, hurry
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _wait_ready(
     layout: StackLayout,
-    supervisor: "subprocess.Popen[bytes] | None",
     on_change: OnChange | None,
+    supervisor: "subprocess.Popen[bytes] | None" = None,
+    since: datetime | None = None,
 ) -> StackState:
-    """Wait until the stack is ready, and report each change on the way."""
+    """Wait until the stack is ready, and report each change on the way.
+
+    Args:
+        layout: the stack's paths.
+        on_change: gets each new state.
+        supervisor: the one that was started, if we did it.
+        since: an older state is of another run.
+
+    Raises:
+        StartFailedError: it ended instead, or took too long.
+    """
     report = _Reporter(on_change)
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
@@ -243,7 +238,7 @@ def _wait_ready(
             if state.phase is Phase.READY:
                 return state
         elif ended or supervisor is None:
-            raise StartFailedError(_why_it_ended(layout, state))
+            raise StartFailedError(_why_it_ended(layout, state, since))
         time.sleep(_POLL_SECONDS)
     raise StartFailedError(f"the stack was not ready after {_START_TIMEOUT_SECONDS} s")
 
@@ -261,8 +256,8 @@ class _Reporter:
         self._last = state
 
 
-def _why_it_ended(layout: StackLayout, state: StackState | None) -> str:
-    if state is not None and state.error:
+def _why_it_ended(layout: StackLayout, state: StackState | None, since: datetime | None) -> str:
+    if state is not None and state.error and (since is None or state.started_at >= since):
         return state.error
     last = log_files.tail(layout.log(_SUPERVISOR), 20)
     return "\n".join(["the supervisor ended:", *last])

@@ -8,6 +8,7 @@ import structlog
 
 from headrace_local.layout import StackLayout
 from headrace_local.process import end_processes, marked_processes
+from headrace_local.servers.seaweedfs import remove_sockets
 from headrace_local.state import StackState, load
 
 #: Nobody serves clients any more, so that there is little to finish.
@@ -37,6 +38,8 @@ def end_leftovers(layout: StackLayout) -> int:
     if processes:
         _log.warning("local.leftovers_found", pids=sorted(processes))
         end_processes(processes.values(), signals=leaders, grace=_GRACE_SECONDS)
+    if state is not None:
+        remove_sockets(state.ports)
     return len(processes)
 
 

@@ -46,6 +46,9 @@ class Program(ABC):
     def prepare(self) -> None:  # noqa: B027 - most programs need nothing
         """Make what must be there before it starts; repeated before each start."""
 
+    def clean_up(self) -> None:  # noqa: B027 - most programs leave nothing
+        """Remove what it leaves outside its directory; called each time it has ended."""
+
     @abstractmethod
     def launch(self) -> Launch:
         """Return how to start it."""

@@ -162,8 +162,8 @@ class Supervisor:
         self._queues = provisioner.run(self._servers[name]) or self._queues
 
     def _start(self, stop: threading.Event) -> None:
-        if not self._options.held:
-            for kind in ("server", "service"):
+        for kind in () if self._options.held else ("server", "service"):
+            if not stop.is_set():
                 units = [unit for unit in self._units.values() if unit.program.kind == kind]
                 _start_all(units, stop)
         if not stop.is_set():

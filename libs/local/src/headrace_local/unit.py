@@ -180,7 +180,11 @@ class Unit:
             self._wake.wait()
             return describe_exit(child.exit_status or 0), time.monotonic() - ready_at
         finally:
-            child.end(self.program.stop_signal, grace=self.program.stop_grace, hurry=self._hurry)
+            self._end(child)
+
+    def _end(self, child: Child) -> None:
+        child.end(self.program.stop_signal, grace=self.program.stop_grace, hurry=self._hurry)
+        self.program.clean_up()
 
     def _until_ready(self, child: Child) -> str | None:
         """Wait until the program answers and is provisioned; return what prevented it."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Every part of SeaweedFS listens for gRPC this much above its port.
 _GRPC_OFFSET: Final = 10_000
 _PARTS: Final = ("master", "volume", "filer", "admin")
+#: Written into the program, whatever TMPDIR says.
+SOCKETS: Final = Path("/tmp")  # noqa: S108
 _PROBE_BUCKET: Final = "headrace-readiness"
 #: The filer and volume ports take requests without S3 credentials unless these are set.
 _TOKEN_VARIABLES: Final = (
@@ -27,6 +29,19 @@ _TOKEN_VARIABLES: Final = (
     "WEED_JWT_FILER_SIGNING_KEY",
     "WEED_JWT_FILER_SIGNING_READ_KEY",
 )
+
+
+def remove_sockets(ports: Mapping[str, int]) -> None:
+    """Remove the Unix sockets that it makes in /tmp, named after its gRPC ports, and leaves there.
+
+    Args:
+        ports: the stack's, by name; no SeaweedFS runs on them.
+    """
+    for part in (SeaweedFS.name, *_PARTS):
+        port = ports.get(part if part == SeaweedFS.name else f"{SeaweedFS.name}-{part}")
+        if port is not None:
+            name = f"seaweedfs-{part}-grpc-{port + _GRPC_OFFSET}.sock"
+            (SOCKETS / name).unlink(missing_ok=True)
 
 
 class SeaweedFS(Server):
@@ -89,6 +104,10 @@ class SeaweedFS(Server):
         # One volume a bucket to begin with instead of seven.
         environment = {**self.environment, **tokens, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
         return Launch(command, environment, cwd=self.data)
+
+    def clean_up(self) -> None:
+        """Remove its sockets."""
+        remove_sockets(self._ports)
 
     @cached_property
     def client(self) -> "S3Client":
