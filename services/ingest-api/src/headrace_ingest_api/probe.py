@@ -14,7 +14,7 @@ from mutagen import MutagenError
 from mutagen.aac import AAC
 from mutagen.flac import FLAC
 from mutagen.mp3 import MP3
-from mutagen.mp4 import MP4, MP4NoTrackError
+from mutagen.mp4 import MP4
 from mutagen.ogg import OggFileType
 from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
@@ -75,8 +75,6 @@ def probe(container: Container, file: BudgetedReader) -> AudioFacts:
         raise BrokenAudioError(
             f"the headers of the {container} file take more than {MAX_READ_BYTES >> 20} MiB"
         ) from None
-    except MP4NoTrackError:
-        raise NoAudioError(f"the {container} file has no audio track") from None
     except (MutagenError, BadWebmError) as error:
         raise BrokenAudioError(f"the {container} file is broken: {error}"[:300]) from error
     except HeadraceError:
@@ -126,7 +124,9 @@ def _mp3(file: Any) -> dict[str, Any]:
 
 def _mp4(file: Any) -> dict[str, Any]:
     info = _info(MP4, file)
-    return _facts(info, info.codec or "unknown", info.length)
+    if not info.codec:  # mutagen's answer to a film
+        raise NoAudioError("the MP4 file has no audio track")
+    return _facts(info, info.codec, info.length)
 
 
 def _aac(file: Any) -> dict[str, Any]:

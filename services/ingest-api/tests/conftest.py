@@ -1,0 +1,95 @@
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# The suite imports by path (importlib mode), which leaves the helpers beside the tests unseen.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ingest_harness import Backend, IngestApi
+
+if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
+    from headrace_local.pytest_plugin import LocalServers
+
+MIB = 1024 * 1024
+
+StartApi = Callable[..., IngestApi]
+
+
+@pytest.fixture(scope="session")
+def service_env(local_servers: "LocalServers") -> dict[str, str]:
+    namespace = f"ingest-{uuid.uuid4().hex[:8]}"
+    quick = {
+        "LOG_FORMAT": "json",
+        "SHUTDOWN_GRACE_SECONDS": "5",
+        "UPLOAD_PART_BYTES": str(5 * MIB),
+        "DRAMATIQ_NAMESPACE": namespace,
+    }
+    return {**local_servers.env(), **quick}
+
+
+@pytest.fixture(scope="session")
+def backend(local_servers: "LocalServers", service_env: dict[str, str]) -> Iterator[Backend]:
+    made = Backend(service_env, api_key=local_servers.api_key)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def api(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IngestApi]:
+    """The service as the tests mostly want it."""
+    started = IngestApi(backend, tmp_path_factory.mktemp("ingest") / "log")
+    try:
+        started.wait_ready()
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def strict_api(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IngestApi]:
+    """The service with limits that a test reaches quickly."""
+    started = IngestApi(
+        backend,
+        tmp_path_factory.mktemp("ingest") / "log",
+        MAX_UPLOAD_BYTES=str(12 * MIB),
+        UPLOAD_STALL_SECONDS="1",
+        MAX_CONCURRENT_UPLOADS="2",
+        MAX_REFERENCE_BYTES="2000",
+    )
+    try:
+        started.wait_ready()
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def start_api(backend: Backend, tmp_path: Path) -> Iterator[StartApi]:
+    """Start the service with other settings."""
+    started: list[IngestApi] = []
+
+    def start(**changes: str) -> IngestApi:
+        one = IngestApi(backend, tmp_path / f"ingest-{len(started)}.log", **changes)
+        started.append(one)
+        one.wait_alive()
+        return one
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.stop()
+
+
+@pytest.fixture
+def token(api: IngestApi) -> str:
+    """A token that no other test uses."""
+    token_id = f"t-{uuid.uuid4().hex[:12]}"
+    api.client.post("/tokens", json={"id": token_id}).raise_for_status()
+    return token_id
