@@ -153,3 +153,28 @@ def test_a_long_history_is_told_page_by_page(bench: Bench) -> None:
         ]
 
     assert asyncio.run(scene()) == list(range(1, 1_107))
+
+
+@pytest.mark.stack
+def test_a_gap_between_live_events_is_filled_at_once(bench: Bench) -> None:
+    job_id = bench.job()
+
+    def happen() -> JobEvent:
+        for percent in (85, 90):
+            bench.progress(job_id, percent)
+        bench.change(job_id, JobStatus.COMPLETED)
+        return bench.events(job_id)[-1]
+
+    async def scene() -> list[int]:
+        subscription = Subscription(job_id, capacity=10)
+        reader = JobReader(bench.database, threads=1)
+        deadline = asyncio.get_running_loop().time() + 10
+        told = []
+        async for news in follow(subscription, reader, after=4, deadline=deadline):
+            assert isinstance(news, JobEvent)
+            if not told:  # the history is read; of what happens now only the last is brought
+                subscription.offer(await asyncio.to_thread(happen))
+            told.append(news.sequence)
+        return told
+
+    assert asyncio.run(scene()) == [5, 6, 7, 8]
