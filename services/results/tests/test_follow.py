@@ -79,7 +79,7 @@ def test_a_place_is_told_when_it_changes_while_the_job_waits() -> None:
         subscription.offer_place(Lane.HIGH, 7)
         assert await take(subscription) is Signal.END
         subscription.note_sent(3, JobStatus.QUEUED)
-        told = []
+        told: list[JobEvent | QueuePosition | Signal] = []
         for place in (7, 7, 6):
             subscription.offer_place(Lane.HIGH, place)
             told.append(await take(subscription))
@@ -169,7 +169,7 @@ def test_a_gap_between_live_events_is_filled_at_once(bench: Bench) -> None:
         subscription = Subscription(job_id, capacity=10)
         reader = JobReader(bench.database, threads=1)
         deadline = asyncio.get_running_loop().time() + 10
-        told = []
+        told: list[int] = []
         async for news in follow(subscription, reader, after=4, deadline=deadline):
             assert isinstance(news, JobEvent)
             if not told:  # the history is read; of what happens now only the last is brought
