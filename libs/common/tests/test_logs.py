@@ -58,3 +58,24 @@ def test_a_line_carries_service_job_and_trace(capfd: pytest.CaptureFixture[str])
     assert line["event"] == "thing.done"
     assert (line["service"], line["job_id"], line["trace_id"]) == ("test", "j1", _TRACE)
     assert line["count"] == 3
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_has_neither_variables_nor_secrets(
+    log_format: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(service="test", log_format=log_format)
+    secret = "in-a-" + "variable"
+
+    def fail(_: str) -> None:
+        raise RuntimeError("cannot reach redis://:in-a-url@host")
+
+    try:
+        fail(secret)
+    except RuntimeError:
+        structlog.get_logger().exception("thing.failed")
+    printed = capfd.readouterr().out
+    assert "RuntimeError" in printed
+    assert "test_logs.py" in printed
+    assert "in-a-variable" not in printed
+    assert "in-a-url" not in printed

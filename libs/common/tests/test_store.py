@@ -227,11 +227,11 @@ def test_events_are_published_after_the_commit(
     store: JobStore, database: Database, local_servers: LocalServers
 ) -> None:
     client = redis.Redis.from_url(local_servers.redis_url, password=local_servers.redis_password)
-    with client.pubsub() as subscription:
+    with client.pubsub() as subscription:  # type: ignore[no-untyped-call]  # redis-py's
         subscription.subscribe(EVENTS_CHANNEL)
         assert subscription.get_message(timeout=5) is not None
         job_id = new_job(store, status=JobStatus.QUEUED)
-        received = []
+        received: list[JobEvent] = []
         while len(received) < 3:
             message = subscription.get_message(timeout=5)
             assert message is not None, "no event within five seconds"

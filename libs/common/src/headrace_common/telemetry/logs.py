@@ -8,9 +8,11 @@ import logging
 import logging.config
 import re
 import sys
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from headrace_common.telemetry.trace import trace_id
@@ -41,11 +43,19 @@ _QUIET: Final = (
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace secrets, by the name of their field or by their looks (a structlog processor)."""
     for key, value in event.items():
-        if _SECRET_FIELD.search(key):
-            event[key] = _REDACTED
-        elif isinstance(value, str):
-            event[key] = _SECRET_TEXT.sub(_REDACTED, value)
+        event[key] = _REDACTED if _SECRET_FIELD.search(key) else _without_secrets(value)
     return event
+
+
+def _without_secrets(value: Any) -> Any:
+    """Redact secrets in text, however deep: a traceback is a list of dictionaries."""
+    if isinstance(value, str):
+        return _SECRET_TEXT.sub(_REDACTED, value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return value
 
 
 def configure_logging(*, service: str, level: str = "INFO", log_format: str = "auto") -> None:
@@ -73,9 +83,20 @@ def configure_logging(*, service: str, level: str = "INFO", log_format: str = "a
         add_origin,
     ]
     rendering: list[Processor] = (
-        [structlog.processors.dict_tracebacks, redact, structlog.processors.JSONRenderer()]
+        [
+            # Local variables stay out of both: they hold whatever a secret was passed as.
+            ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            redact,
+            structlog.processors.JSONRenderer(),
+        ]
         if as_json
-        else [redact, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        else [
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,108 @@
+"""A recording's whole way through the running stack, and what can be seen of it."""
+
+import json
+import struct
+import wave
+from pathlib import Path
+
+import httpx
+import pytest
+from stack_user import RECORDINGS, User
+
+from headrace_local.waiting import wait_until
+
+FINAL = ("completed", "failed", "cancelled")
+
+
+def test_a_recording_is_compared_with_its_reference(user: User, tmp_path: Path) -> None:
+    token = user.token()
+    pitch = tmp_path / "pitch.json"
+    pitch.write_text(
+        json.dumps({"times": [0.3, 0.6, 0.9, 1.2], "frequencies": [120, 150, 130, 100]})
+    )
+    user.run(
+        *("tokens", "update", token, "--title", "Mary"),
+        *("--textgrid", RECORDINGS / "mary.TextGrid", "--pitch", pitch),
+    )
+    printed = user.run("upload", RECORDINGS / "bobby.wav", "--token", token, "--follow")
+    for status in ("uploading", "queuing", "queued", "processing", "queued_for_analysis"):
+        assert status in printed
+    job = user.run_json("jobs", "--token", token)["jobs"][0]
+    assert (job["status"], job["progress"]) == ("completed", 100)
+    result = job["result"]
+    assert 70 < result["pitch"]["median_hz"] < 140
+    assert [word["label"] for word in result["comparison"]["intervals"]] == [
+        *("mary", "rolled", "the", "barrel")
+    ]
+    plot = user.results.get(f"/jobs/{job['job_id']}/artifacts/plot", follow_redirects=True)
+    assert plot.content.startswith(b"\x89PNG")
+    recording = user.results.get(
+        f"/jobs/{job['job_id']}/artifacts/recording", follow_redirects=True
+    )
+    assert recording.content == (RECORDINGS / "bobby.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "status"),
+    [
+        ("silence", [0] * 16_000, "completed"),
+        ("a tenth of a second", [8_000, -8_000] * 800, "completed"),
+    ],
+)
+def test_odd_recordings_end_with_a_readable_word(
+    user: User, tmp_path: Path, name: str, samples: list[int], status: str
+) -> None:
+    path = tmp_path / "odd.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+    job_id = user.upload(user.token(), path)["job_id"]
+    job = wait_until(lambda: user.job(job_id), lambda job: job["status"] in FINAL, seconds=60)
+    assert job["status"] == status, name
+    assert job["result"]["pitch"] is None or job["result"]["warnings"] == []
+
+
+def test_one_trace_and_the_job_id_go_through_every_service(user: User) -> None:
+    answer = user.upload(user.token())
+    job_id = answer["job_id"]
+    wait_until(lambda: user.job(job_id)["status"], lambda s: s == "completed", seconds=60)
+    trace_id = user.job(job_id)["trace_id"]
+    seen: dict[str, set[str]] = {}
+    for service, lines in user.log_lines().items():
+        for line in lines:
+            if job_id in line:
+                seen.setdefault(service, set()).add(json.loads(line).get("trace_id"))
+    assert set(seen) == {"ingest-api", "dispatcher", "results", "analysis-server"}
+    assert {trace for traces in seen.values() for trace in traces} == {trace_id}
+
+
+def test_no_secret_is_in_the_logs(user: User) -> None:
+    job_id = user.upload(user.token())["job_id"]
+    wait_until(lambda: user.job(job_id)["status"], lambda s: s == "completed", seconds=60)
+    env = user.state.env
+    secrets = [
+        *(env[name] for name in ("AWS_SECRET_ACCESS_KEY", "REDIS_PASSWORD", "WEBHOOK_SECRETS")),
+        *(env["CALLBACK_TOKEN_SECRETS"], user.state.api_key or "", "&token="),
+        env["DATABASE_URL"].split(":")[2].split("@")[0],
+    ]
+    assert all(len(secret) >= 7 for secret in secrets)
+    for service, lines in user.log_lines().items():
+        text = "\n".join(lines).replace("token=[redacted]", "")
+        for secret in secrets:
+            assert secret not in text, f"{service} logged a secret"
+
+
+def test_every_service_is_healthy_measured_and_closed(user: User) -> None:
+    for name in ("ingest_url", "results_url", "dispatcher_url", "analysis_url"):
+        url = user.state.endpoints[name]
+        for path in ("/health", "/health/live", "/health/ready"):
+            assert httpx.get(url + path).json()["status"] == "ok", url + path
+        assert "headrace_http_request_duration_seconds" in httpx.get(f"{url}/metrics").text
+    open_paths = {"/health", "/health/live", "/health/ready", "/metrics"}
+    for name in ("ingest_url", "results_url", "dispatcher_url"):
+        url = user.state.endpoints[name]
+        for path, methods in httpx.get(f"{url}/openapi.json").json()["paths"].items():
+            for method in set(methods) - ({"get"} if path in open_paths else set()):
+                answer = httpx.request(method, url + path.replace("{", "").replace("}", ""))
+                assert answer.status_code == 401, f"{method} {path}"
+                assert answer.headers["content-type"] == "application/problem+json"
