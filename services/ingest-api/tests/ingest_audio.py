@@ -4,6 +4,7 @@ import io
 import struct
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import av
 import numpy as np
@@ -68,7 +69,7 @@ def recording(name: str, seconds: float = 1.0, channels: int | None = None) -> b
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
         frame.sample_rate, frame.pts = kind.rate, 0
         resampler = av.AudioResampler(
-            format=stream.codec_context.format or "s16",
+            format=stream.codec_context.format,
             layout=layout,
             rate=kind.rate,
             frame_size=stream.codec_context.frame_size or 1_024,
@@ -91,7 +92,7 @@ def speex(seconds: float = 1.0, rate: int = 16_000) -> bytes:
     for number, (packet, position) in enumerate(
         [(header, 0), (comment, 0), (b"\0" * 70, int(seconds * rate))]
     ):
-        page = OggPage()
+        page: Any = OggPage()  # type: ignore[no-untyped-call]  # mutagen has no types
         page.packets, page.position, page.sequence, page.serial = [packet], position, number, 7
         page.first, page.last = number == 0, number == 2
         pages.append(page.write())

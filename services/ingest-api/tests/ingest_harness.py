@@ -19,7 +19,6 @@ import boto3
 import httpx
 import redis
 from botocore.config import Config
-from botocore.exceptions import ClientError
 from sqlalchemy import select
 
 from headrace_common.contracts import JobEvent, Lane
@@ -57,7 +56,7 @@ class Backend:
         self.bucket = self.settings.s3_bucket
         secret = self.settings.aws_secret_access_key
         assert secret is not None
-        credentials = {
+        credentials: dict[str, Any] = {
             "region_name": self.settings.aws_region,
             "aws_access_key_id": self.settings.aws_access_key_id,
             "aws_secret_access_key": secret.get_secret_value(),
@@ -109,8 +108,7 @@ class Backend:
         bucket, _, key = url.removeprefix("s3://").partition("/")
         try:
             body: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            assert error.response["Error"]["Code"] == "NoSuchKey", error
+        except self.s3.exceptions.NoSuchKey:
             return None
         return body
 

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -99,8 +100,6 @@ def test_a_failed_upload_tells_why() -> None:
 
 
 def test_cursors_return_or_are_refused() -> None:
-    from datetime import UTC, datetime
-
     when = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     assert read_cursor(make_cursor(when, "mary")) == (when, "mary")
     for foreign in ("", "x", "e30=", "WzEsMl0=", make_cursor(when.replace(tzinfo=None), "m")):

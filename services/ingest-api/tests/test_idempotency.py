@@ -9,6 +9,7 @@ from ingest_audio import large_wav, recording
 from ingest_harness import Backend, IngestApi, RawUpload, form, until
 
 from headrace_common.db import Database, IdempotencyKey
+from headrace_common.keys import Scope, create
 from headrace_ingest_api.errors import KeyInUseError, KeyReusedError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, StoredAnswer
 
@@ -60,8 +61,6 @@ def test_the_key_for_another_payload_is_422(api: IngestApi, backend: Backend, to
 def test_the_same_key_of_another_caller_is_another_key(
     api: IngestApi, backend: Backend, token: str
 ) -> None:
-    from headrace_common.keys import Scope, create
-
     with backend.database.begin() as session:
         second = create(session, name="second", scopes=[Scope.JOBS_WRITE]).secret_text
     headers = {KEY: f"key-{token}"}

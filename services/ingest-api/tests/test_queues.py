@@ -10,6 +10,8 @@ from headrace_common.contracts import JobKind, JobStatus, Lane
 from headrace_common.db import Database
 from headrace_common.jobs import Change, EventPublisher, Failure, JobStore, NewJob
 from headrace_common.settings import DatabaseSettings
+from headrace_ingest_api.app import build_app
+from headrace_ingest_api.settings import IngestSettings
 
 pytestmark = pytest.mark.stack
 
@@ -148,10 +150,7 @@ def test_an_uploaded_job_is_cancelled_once(api: IngestApi, backend: Backend, tok
     assert backend.timeline(job_id)[4].status is JobStatus.CANCELLED
 
 
-def test_the_app_is_built_without_a_server(tmp_path: object) -> None:
-    from headrace_ingest_api.app import build_app
-    from headrace_ingest_api.settings import IngestSettings
-
+def test_the_app_is_built_without_a_server() -> None:
     app = build_app(
         IngestSettings.model_validate(
             {

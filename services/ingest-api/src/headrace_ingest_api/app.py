@@ -1,7 +1,9 @@
 """The app: routes, health, and what is closed at the stop."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -18,6 +20,9 @@ from headrace_ingest_api.settings import IngestSettings
 from headrace_ingest_api.token_routes import references_router, tokens_router
 from headrace_ingest_api.uploads import uploads_router
 
+#: What uploads that a stop cut off get to put everything away; the rest is left to the sweep.
+_CLEANING_SECONDS: Final = 10.0
+
 
 def build_app(settings: IngestSettings) -> FastAPI:
     """Make the app; nothing connects before it is used."""
@@ -27,7 +32,9 @@ def build_app(settings: IngestSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await intake.finish_cleaning()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLEANING_SECONDS):
+                await intake.finish()
         await anyio.to_thread.run_sync(resources.close)
 
     app = create_app(

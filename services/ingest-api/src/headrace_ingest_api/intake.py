@@ -58,7 +58,7 @@ class UploadIntake:
             resources.database, keep=resources.settings.idempotency_key_lifetime
         )
         self._jobs = UploadJobs(resources, self._keys)
-        self._in_flight = 0
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
 
     async def take(self, request: Request, wish: UploadWish) -> tuple[UploadAnswer, bool]:
@@ -87,21 +87,24 @@ class UploadIntake:
             )
             return await self._once(UploadForm(body, boundary), wish, token)
 
-    async def finish_cleaning(self) -> None:
-        """Wait for what failed uploads still have to put away (at the stop)."""
-        await asyncio.gather(*self._cleaning, return_exceptions=True)
+    async def finish(self) -> None:
+        """Wait, at the stop, until uploads that were cancelled have put everything away."""
+        while work := self._under_way | self._cleaning:
+            await asyncio.wait(work)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Hold one of the places for uploads."""
-        if self._in_flight >= self._settings.max_concurrent_uploads:
+        if len(self._under_way) >= self._settings.max_concurrent_uploads:
             raise UnavailableError("as many uploads as may be are under way; try again")
-        self._in_flight += 1
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - called from a coroutine
+        self._under_way.add(task)
         UPLOADS_IN_FLIGHT.inc()
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self._under_way.discard(task)
             UPLOADS_IN_FLIGHT.dec()
 
     async def _once(
