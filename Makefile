@@ -9,7 +9,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 	headrace-dispatcher headrace-results headrace headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench openapi lock clean
+.PHONY: help setup demo up down test check format bench reference lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/python scripts/export_openapi.py --check
+	$(BIN)/python scripts/export_reference.py --check
 
 format: setup ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -46,8 +46,8 @@ format: setup ## Format, and mend what lint can mend
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
 
-openapi: setup ## Write docs/reference/openapi from the code
-	$(BIN)/python scripts/export_openapi.py
+reference: setup ## Write the OpenAPI files and the settings page from the code
+	$(BIN)/python scripts/export_reference.py
 
 lock: setup ## Write the exact versions of all dependencies to constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

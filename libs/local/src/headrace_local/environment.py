@@ -68,6 +68,10 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         "WEBHOOK_SECRETS": credentials.webhook_secret,
         "CALLBACK_TOKEN_SECRETS": credentials.callback_token_secret,
         "ANALYSIS_SERVER_URL": f"http://{LOOPBACK}:{ports[ANALYSIS]}/analyze",
+        # The emulator's wait is cut short, so that a stop is quick; and killed it loses what
+        # came within a second, which real SQS does not.
+        "ANALYSIS_WAIT_SECONDS": "2",
+        "ANALYSIS_DEADLINE_SECONDS": "120",
         "LOG_FORMAT": "json",
         "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS),
     }

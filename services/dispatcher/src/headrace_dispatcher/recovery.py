@@ -89,7 +89,7 @@ def _unanswered(job: Job, settings: DispatcherSettings, *, now: datetime) -> Rec
     begun = "analysis_progress" in job.meta
     silence = now - (job.updated_at if begun else job.stage_entered_at)
     limit = timedelta(
-        seconds=settings.job_stage_timeout_seconds if begun else settings.analysis_wait_seconds
+        seconds=settings.job_stage_timeout_seconds if begun else settings.analysis_deadline_seconds
     )
     if silence <= limit:
         return None

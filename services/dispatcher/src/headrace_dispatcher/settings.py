@@ -39,7 +39,7 @@ class DispatcherSettings(
     upload_timeout_seconds: float = Field(
         default=6 * 3600, gt=0, description="An upload without end after so long is abandoned"
     )
-    analysis_wait_seconds: float = Field(
+    analysis_deadline_seconds: float = Field(
         default=6 * 3600,
         gt=0,
         description="Longest silence of an analysis server that has not begun with a job: the "
