@@ -27,13 +27,13 @@ down: ## Stop the local stack
 	@$(BIN)/headrace down
 
 test: setup ## Run every test on real servers
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy libs/*/src services/*/src cli/src examples/*/src
-	@for tests in conftest.py tests libs/*/tests services/*/tests cli/tests examples/*/tests benchmarks scripts; \
+	@for tests in conftest.py tests libs/*/tests services/*/tests examples/*/tests benchmarks scripts; \
 		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/vulture

@@ -70,8 +70,9 @@ def test_one_trace_and_the_job_id_go_through_every_service(user: User) -> None:
     seen: dict[str, set[str]] = {}
     for service, lines in user.log_lines().items():
         for line in lines:
-            if job_id in line:
-                seen.setdefault(service, set()).add(json.loads(line).get("trace_id"))
+            fields = json.loads(line)
+            if fields.get("job_id") == job_id:
+                seen.setdefault(service, set()).add(fields.get("trace_id"))
     assert set(seen) == {"ingest-api", "dispatcher", "results", "analysis-server"}
     assert {trace for traces in seen.values() for trace in traces} == {trace_id}
 

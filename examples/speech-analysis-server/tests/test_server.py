@@ -7,9 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from headrace_common.contracts import AnalysisRequest, Lane
 from headrace_common.settings import S3Settings, SqsSettings
 from headrace_common.sqs import ensure_queues, sqs_client
 from headrace_common.storage import S3Location, s3_client
+from headrace_local.waiting import wait_until
 from speech_analysis_server import reference
 
 if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
@@ -33,13 +33,6 @@ if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
 pytestmark = pytest.mark.stack
 
 SECRET = webhooks.secret_from_bytes(b"a secret of 32 bytes for testing")
-
-
-def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.05)
 
 
 class Webhooks:
@@ -111,7 +104,7 @@ class Running:
             MessageBody=request.body(),
             MessageAttributes=AnalysisRequest.attributes(Lane.NORMAL, {}),
         )
-        until(lambda: self.webhooks.final(request.job_id))
+        wait_until(lambda: self.webhooks.final(request.job_id))
         report = self.webhooks.final(request.job_id)
         assert report is not None
         return report
@@ -155,7 +148,7 @@ def running(
         environment, process,
     )  # fmt: skip
     try:
-        until(lambda: _is_ready(server))
+        wait_until(lambda: _is_ready(server))
         yield server
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in {0, -signal.SIGTERM}, Path(log.name).read_text()
@@ -257,7 +250,7 @@ def test_the_http_way(running: Running) -> None:
     headers = webhooks.sign(body, secrets=[SECRET], message_id="msg_1")
     answer = httpx.post(f"{running.url}/analyze", content=body, headers=headers)
     assert (answer.status_code, answer.json()["job_id"]) == (202, request.job_id)
-    until(lambda: running.webhooks.final(request.job_id))
+    wait_until(lambda: running.webhooks.final(request.job_id))
     assert running.webhooks.final(request.job_id)["status"] == "completed"  # type: ignore[index]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,14 +19,6 @@ from headrace_common.sqs import QueueUrls
 
 SECRET = webhooks.secret_from_bytes(b"a secret of 32 bytes for testing")
 VISIBILITY = 3
-
-
-def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

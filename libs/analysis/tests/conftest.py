@@ -1,21 +1,13 @@
-import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from analysis_bench import Bench, Receiver
 
 from headrace_common.settings import SqsSettings
 from headrace_common.sqs import ensure_queues, sqs_client
-
-if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
-    from headrace_local.pytest_plugin import LocalServers
-
-# The suite imports by path (importlib mode), which leaves the helpers beside the tests unseen.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from analysis_bench import Bench, Receiver
+from headrace_local.pytest_plugin import LocalServers
 
 
 @pytest.fixture
@@ -26,7 +18,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def bench(receiver: Receiver, local_servers: "LocalServers") -> Iterator[Bench]:
+def bench(receiver: Receiver, local_servers: LocalServers) -> Iterator[Bench]:
     found = local_servers.require("sqs").state.env
     names = ("SQS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     environment: dict[str, Any] = {name.lower(): found[name] for name in names}

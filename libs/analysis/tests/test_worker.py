@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from analysis_bench import SECRET, VISIBILITY, Bench, Report, until
+from analysis_bench import SECRET, VISIBILITY, Bench, Report
 
 from headrace_analysis import AnalysisError, AnalysisOutcome, AnalysisServer, AnalysisTask
 from headrace_analysis.sqs_source import SqsDelivery
 from headrace_common import webhooks
 from headrace_common.contracts import Lane
 from headrace_common.errors import UnauthorizedError, UnavailableError, UnprocessableError
+from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -46,7 +47,7 @@ class Blocking:
 def test_a_result_is_reported_signed_and_the_message_deleted(bench: Bench) -> None:
     job_id = bench.send(trace=TRACE)
     with bench.running(simple):
-        until(lambda: bench.receiver.of(job_id) and bench.is_empty())
+        wait_until(lambda: bench.receiver.of(job_id) and bench.is_empty())
     (report,) = bench.receiver.of(job_id)
     assert report.body["status"] == "completed"
     assert report.body["result"] == {"job": job_id}
@@ -58,7 +59,7 @@ def test_a_result_is_reported_signed_and_the_message_deleted(bench: Bench) -> No
 def test_answers_can_go_to_the_result_queue(bench: Bench) -> None:
     job_id = bench.send(trace=TRACE)
     with bench.running(simple, answer_via="queue"):
-        until(bench.is_empty)
+        wait_until(bench.is_empty)
     (message,) = bench.sqs.receive_message(
         QueueUrl=bench.queues.results, MessageAttributeNames=["All"], WaitTimeSeconds=2
     )["Messages"]
@@ -79,7 +80,7 @@ def test_lanes_are_served_in_strict_order(bench: Bench) -> None:
         return {}
 
     with bench.running(handler, analysis_concurrency=1, **bench.lanes()):
-        until(lambda: len(order) == 9)
+        wait_until(lambda: len(order) == 9)
     expected = [Lane.HIGH] * 3 + [Lane.NORMAL] * 3 + [Lane.LOW] * 3
     assert [next(lane for lane in Lane if job in jobs[lane]) for job in order] == expected
 
@@ -89,10 +90,10 @@ def test_never_more_is_received_than_there_are_slots(bench: Bench) -> None:
         bench.send()
     handler = Blocking()
     with bench.running(handler, analysis_concurrency=2):
-        until(lambda: len(handler.started) == 2)
+        wait_until(lambda: len(handler.started) == 2)
         assert bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (4, 2)
         handler.go.set()
-        until(bench.is_empty)
+        wait_until(bench.is_empty)
 
 
 def test_the_heartbeat_keeps_a_long_task(bench: Bench) -> None:
@@ -109,8 +110,8 @@ def test_the_heartbeat_keeps_a_long_task(bench: Bench) -> None:
         return {}
 
     with bench.running(handler), bench.running(handler):
-        until(lambda: bench.receiver.of(job_id, "completed"), seconds=30)
-        until(bench.is_empty)
+        wait_until(lambda: bench.receiver.of(job_id, "completed"), seconds=30)
+        wait_until(bench.is_empty)
     assert started == [1]
 
 
@@ -132,7 +133,7 @@ def hanging_server(bench: Bench, marker: Path) -> Iterator[subprocess.Popen[byte
         [sys.executable, str(script), str(marker)], env={**os.environ, **environment}
     )
     try:
-        until(marker.exists)
+        wait_until(marker.exists)
         yield process
     finally:
         process.kill()
@@ -151,7 +152,7 @@ def test_a_killed_server_loses_nothing(bench: Bench, tmp_path: Path) -> None:
         return {}
 
     with bench.running(handler):
-        until(lambda: bench.receiver.of(job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
     assert attempts == [2]
 
 
@@ -171,7 +172,7 @@ def test_a_final_failure_is_reported_and_deleted(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: bench.receiver.of(job_id) and bench.is_empty())
+        wait_until(lambda: bench.receiver.of(job_id) and bench.is_empty())
     (report,) = bench.receiver.of(job_id)
     assert report.body["error"] == {
         "code": "audio_unreadable",
@@ -189,7 +190,7 @@ def test_a_failing_job_is_tried_three_times_then_reported_and_kept(bench: Bench)
 
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
     assert attempts == [1, 2, 3]
     (report,) = bench.receiver.of(job_id)
     assert report.body["error"]["code"] == "internal_error"
@@ -205,7 +206,7 @@ def test_a_retry_can_succeed(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: bench.receiver.of(job_id))
+        wait_until(lambda: bench.receiver.of(job_id))
     (report,) = bench.receiver.of(job_id)
     assert report.body["result"] == {"attempt": 2}
 
@@ -220,9 +221,9 @@ def test_attempts_beyond_the_limit_only_report(bench: Bench) -> None:
         analysis_max_receives=2,
         analysis_retry_max_seconds=600,
     ):
-        until(lambda: bench.receiver.of(job_id))
+        wait_until(lambda: bench.receiver.of(job_id))
         # Not given back at once, or it would come round for ever where nothing redrives it.
-        until(lambda: bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (0, 1))
+        wait_until(lambda: bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (0, 1))
     assert calls == []
     (report,) = bench.receiver.of(job_id)
     assert report.body["error"]["code"] == "receives_exhausted"
@@ -238,7 +239,7 @@ def test_a_second_message_of_a_finished_delivery_is_not_run_again(bench: Bench) 
 
     bench.send()
     with bench.running(handler, analysis_concurrency=1, **bench.lanes()) as server:
-        until(bench.is_empty)
+        wait_until(bench.is_empty)
         source = server._sqs
         assert source is not None
         # The real server never forgets a deletion, so the id of another message stands in.
@@ -247,7 +248,7 @@ def test_a_second_message_of_a_finished_delivery_is_not_run_again(bench: Bench) 
             DelaySeconds=1,
         )  # fmt: skip
         source._finished[other["MessageId"]] = None
-        until(lambda: bench.is_empty(Lane.LOW))
+        wait_until(lambda: bench.is_empty(Lane.LOW))
     assert len(runs) == 1
 
 
@@ -256,7 +257,7 @@ def test_a_redelivery_while_running_is_adopted(bench: Bench) -> None:
     job_id = bench.send()
     # No heartbeat during the test: this server lets it hide what has become visible.
     with bench.running(handler, analysis_visibility_timeout_seconds=60) as server:
-        until(lambda: handler.started)
+        wait_until(lambda: handler.started)
         (running,) = server._runner.running()
         assert isinstance(running.delivery, SqsDelivery)
         lease = running.delivery.lease
@@ -265,9 +266,9 @@ def test_a_redelivery_while_running_is_adopted(bench: Bench) -> None:
         bench.sqs.change_message_visibility(
             QueueUrl=bench.queues.by_lane[Lane.NORMAL], ReceiptHandle=before, VisibilityTimeout=0
         )
-        until(lambda: lease.receipt != before)
+        wait_until(lambda: lease.receipt != before)
         handler.go.set()
-        until(lambda: bench.receiver.of(job_id, "completed") and bench.is_empty())
+        wait_until(lambda: bench.receiver.of(job_id, "completed") and bench.is_empty())
     assert len(handler.started) == 1
 
 
@@ -275,9 +276,9 @@ def test_a_lost_lease_stops_the_task(bench: Bench) -> None:
     handler = Blocking()
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: handler.started)
+        wait_until(lambda: handler.started)
         bench.sqs.purge_queue(QueueUrl=bench.queues.by_lane[Lane.NORMAL])
-        until(lambda: handler.started[0].stop_reason == "lease_lost")
+        wait_until(lambda: handler.started[0].stop_reason == "lease_lost")
     assert bench.receiver.of(job_id) == []
 
 
@@ -286,7 +287,7 @@ def test_the_receiver_may_be_down_for_a_while(bench: Bench) -> None:
     bench.receiver.answer = lambda _: next(answers)
     job_id = bench.send()
     with bench.running(simple):
-        until(lambda: len(bench.receiver.of(job_id)) == 4 and bench.is_empty())
+        wait_until(lambda: len(bench.receiver.of(job_id)) == 4 and bench.is_empty())
     reports = bench.receiver.of(job_id)
     assert len({report.message_id for report in reports}) == 1
     assert len({json.dumps(report.body) for report in reports}) == 1
@@ -297,7 +298,7 @@ def test_a_report_that_never_arrives_leaves_the_message(bench: Bench) -> None:
     bench.receiver.answer = lambda _: 503
     job_id = bench.send()
     with bench.running(simple, report_retry_seconds=0.5):
-        until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
     assert {report.status for report in bench.receiver.of(job_id)} == {"completed"}
 
 
@@ -306,7 +307,7 @@ def test_a_refused_report_is_not_repeated_but_the_job_is_kept(bench: Bench, stat
     bench.receiver.answer = lambda _: status
     job_id = bench.send()
     with bench.running(simple):
-        until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
     assert len(bench.receiver.of(job_id)) == 3
 
 
@@ -315,7 +316,7 @@ def test_a_job_that_is_gone_is_deleted(bench: Bench, status: int) -> None:
     bench.receiver.answer = lambda _: status
     job_id = bench.send()
     with bench.running(simple):
-        until(lambda: bench.receiver.of(job_id) and bench.is_empty())
+        wait_until(lambda: bench.receiver.of(job_id) and bench.is_empty())
     assert bench.dead_letters() == 0
 
 
@@ -328,7 +329,7 @@ def test_a_callback_elsewhere_is_never_called(bench: Bench) -> None:
 
     bench.send(callback_url=bench.receiver.url.replace("127.0.0.1", "localhost"))
     with bench.running(handler):
-        until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
     assert runs == []
     assert bench.receiver.calls == []
 
@@ -339,7 +340,7 @@ def test_a_malformed_message_goes_to_the_dead_letters(bench: Bench) -> None:
     partly = {"job_id": "partly", "webhook_url": f"{bench.receiver.url}?job_id=partly"}
     bench.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(partly))
     with bench.running(simple):
-        until(lambda: bench.dead_letters() == 2, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 2, seconds=30)
     reports = bench.receiver.of("partly", "failed")
     assert len({report.message_id for report in reports}) == 1
     assert reports[0].body["error"]["code"] == "bad_request"
@@ -348,14 +349,14 @@ def test_a_malformed_message_goes_to_the_dead_letters(bench: Bench) -> None:
 def test_progress_is_sent_and_the_last_word_is_the_result(bench: Bench) -> None:
     def handler(task: AnalysisTask) -> dict[str, object]:
         task.progress(10, "Listening")
-        until(lambda: bench.receiver.of(task.job_id, "processing"))
+        wait_until(lambda: bench.receiver.of(task.job_id, "processing"))
         for percent in range(20, 90):
             task.progress(percent)
         return {}
 
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: bench.receiver.of(job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
     first = bench.receiver.of(job_id, "processing")[0]
     assert (first.body["progress"], first.body["message"]) == (10, "Listening")
     assert len(bench.receiver.of(job_id, "processing")) < 20
@@ -381,7 +382,7 @@ def test_progress_does_not_wait_for_a_slow_receiver(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(handler):
-        until(lambda: bench.receiver.of(job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
         release.set()
     assert took[0] < 1
 
@@ -397,7 +398,7 @@ def test_a_job_that_is_gone_stops_its_task(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(handler):
-        until(bench.is_empty)
+        wait_until(bench.is_empty)
     assert bench.receiver.of(job_id, "completed") == []
 
 
@@ -413,7 +414,7 @@ def test_the_time_limit_ends_a_task_and_it_is_tried_again(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(handler, analysis_time_limit_seconds=0.3):
-        until(lambda: bench.receiver.of(job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
     assert attempts == [1, 2]
 
 
@@ -432,9 +433,9 @@ def test_a_task_that_ignores_its_limit_is_taken_over(bench: Bench) -> None:
 
     job_id = bench.send()
     with bench.running(hanging, analysis_time_limit_seconds=0.5, analysis_concurrency=1):
-        until(lambda: attempts == [1])
+        wait_until(lambda: attempts == [1])
         with bench.running(healthy):
-            until(lambda: bench.receiver.of(job_id, "completed"))
+            wait_until(lambda: bench.receiver.of(job_id, "completed"))
         hung.set()
     assert attempts == [1, 2]
     assert len(bench.receiver.of(job_id, "completed")) == 1
@@ -445,10 +446,10 @@ def test_a_graceful_stop_finishes_what_runs(bench: Bench) -> None:
     job_id = bench.send()
     server = AnalysisServer(handler, bench.settings())
     server.start()
-    until(lambda: handler.started)
+    wait_until(lambda: handler.started)
     stopping = threading.Thread(target=server.stop)
     stopping.start()
-    until(server._stopping.is_set)
+    wait_until(server._stopping.is_set)
     later = bench.send()
     handler.go.set()
     stopping.join()
@@ -461,12 +462,12 @@ def test_a_stop_hands_back_what_does_not_finish(bench: Bench) -> None:
     handler = Blocking()
     job_id = bench.send()
     with bench.running(handler, shutdown_grace_seconds=0.2):
-        until(lambda: handler.started)
+        wait_until(lambda: handler.started)
     # At once, not after the visibility timeout.
     assert bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (1, 0)
     assert bench.receiver.of(job_id) == []
     with bench.running(simple):
-        until(lambda: bench.receiver.of(job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
 
 
 def test_large_results_are_linked(bench: Bench) -> None:
@@ -480,7 +481,7 @@ def test_large_results_are_linked(bench: Bench) -> None:
     store = Store()
     job_id = bench.send()
     with bench.running(lambda _: {"text": "x" * 5_000}, report_max_bytes=2_000, store=store):
-        until(lambda: bench.receiver.of(job_id))
+        wait_until(lambda: bench.receiver.of(job_id))
     result = bench.receiver.of(job_id)[0].body["result"]
     assert result["result_url"] == f"s3://results/{job_id}/report.json"
     assert json.loads(store.kept[f"{job_id}/report.json"])["result"] == {"text": "x" * 5_000}
@@ -490,7 +491,7 @@ def test_large_results_are_linked(bench: Bench) -> None:
 def test_what_is_no_json_object_fails_the_job(bench: Bench, result: object) -> None:
     job_id = bench.send()
     with bench.running(lambda _: result):
-        until(lambda: bench.receiver.of(job_id) and bench.is_empty())
+        wait_until(lambda: bench.receiver.of(job_id) and bench.is_empty())
     assert bench.receiver.of(job_id)[0].body["error"]["code"] == "bad_result"
 
 
@@ -501,14 +502,14 @@ def test_jobs_over_http_share_the_slots_and_are_refused_when_full(bench: Bench) 
     ) as server:
         first, second = bench.request(), bench.request()
         server.accept(first)
-        until(lambda: handler.started)
+        wait_until(lambda: handler.started)
         server.accept(second)
         server.accept(second)
         with pytest.raises(UnavailableError) as caught:
             server.accept(bench.request())
         assert caught.value.retry_after == 5
         handler.go.set()
-        until(lambda: len(bench.receiver.calls) == 2)
+        wait_until(lambda: len(bench.receiver.calls) == 2)
     assert {report.job_id for report in bench.receiver.calls} == {first.job_id, second.job_id}
 
 
@@ -521,7 +522,7 @@ def test_a_job_over_http_is_retried_in_memory(bench: Bench) -> None:
     with bench.running(handler, sqs_queue_url=None) as server:
         request = bench.request()
         server.accept(request)
-        until(lambda: bench.receiver.of(request.job_id))
+        wait_until(lambda: bench.receiver.of(request.job_id))
     assert bench.receiver.of(request.job_id)[0].body["result"] == {"attempt": 3}
 
 
@@ -536,7 +537,7 @@ def test_a_post_must_be_signed(bench: Bench) -> None:
         with pytest.raises(UnprocessableError):
             server.accept_signed(b"{}", webhooks.sign(b"{}", secrets=[SECRET], message_id="m"))
         request = server.accept_signed(body, signed)
-        until(lambda: bench.receiver.of(request.job_id, "completed"))
+        wait_until(lambda: bench.receiver.of(request.job_id, "completed"))
         elsewhere = bench.request(callback_url="http://169.254.169.254/latest").body().encode()
         with pytest.raises(UnprocessableError):
             server.accept_signed(

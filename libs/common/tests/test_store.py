@@ -279,7 +279,9 @@ def test_pages_have_every_job_once(store: JobStore, database: Database) -> None:
     assert seen == ids[::-1]
 
 
-@pytest.mark.parametrize("cursor", ["x", "e30=", "WzEsMl0=", "größe"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "e30=", "WzEsMl0=", "größe", "WyIyMDI2LTAxLTAxIiwiXHUwMDAwIl0="]
+)
 def test_a_made_up_cursor_is_a_clear_error(cursor: str, database: Database) -> None:
     with database.begin() as session, pytest.raises(BadRequestError):
         JobQueries(session).page(JobFilter(), limit=3, cursor=cursor)

@@ -1,25 +1,15 @@
 """Stacks of a test's own, beside the shared servers, and proof that nothing of them is left."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_harness import StartStack
 
 from headrace_local import control
 from headrace_local.control import UpResult
 from headrace_local.process import marked_processes
-from headrace_local.services import ServiceSpec
-
-HTTP_SERVICE = ServiceSpec(
-    name="files",
-    command=(sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"),
-    health_path="/",
-    endpoint="files_url",
-)
-
-StartStack = Callable[..., UpResult]
 
 
 @pytest.fixture

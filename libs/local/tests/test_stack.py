@@ -6,8 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from local_harness import HTTP_SERVICE, StartStack
 
 from headrace_local import control
 from headrace_local.clients import local_sqs_client
@@ -24,20 +23,12 @@ from headrace_local.pytest_plugin import LocalStack
 from headrace_local.servers.seaweedfs import SOCKETS
 from headrace_local.services import ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, find_stack
-
-from .conftest import HTTP_SERVICE, StartStack
+from headrace_local.waiting import wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 pytestmark = pytest.mark.stack
-
-
-def _wait_until(condition: Callable[[], bool], *, timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def _pids(state: StackState) -> set[int]:
@@ -257,7 +248,7 @@ def _saved_queues(directory: Path) -> str:
 def test_sqs_messages_outlive_a_kill(directory: Path, start_stack: StartStack) -> None:
     state = start_stack(servers=["sqs"], services=False).state
     _send(state, "kept for certain")
-    _wait_until(lambda: "kept for certain" in _saved_queues(directory), timeout=3)
+    wait_until(lambda: "kept for certain" in _saved_queues(directory), seconds=3)
 
     stack = LocalStack(directory)
     stack.kill("sqs")
@@ -325,8 +316,9 @@ def test_the_stack_ends_with_its_parent(directory: Path) -> None:
         assert state is not None
         parent.kill()
 
-    assert state.supervisor is not None
-    _wait_until(lambda: state.supervisor is not None and not state.supervisor.is_alive())
+    supervisor = state.supervisor
+    assert supervisor is not None
+    wait_until(lambda: not supervisor.is_alive())
     assert marked_processes(directory) == []
 
 
@@ -335,7 +327,7 @@ def test_the_foreground_stack_stops_on_sigint(directory: Path) -> None:
         [sys.executable, "-m", "headrace_local", "--directory", directory, "--servers", "valkey"],
         stdout=subprocess.DEVNULL,
     ) as foreground:
-        _wait_until(lambda: _phase(directory) is Phase.READY)
+        wait_until(lambda: _phase(directory) is Phase.READY)
         foreground.send_signal(signal.SIGINT)
         assert foreground.wait(timeout=20) == 0
 
@@ -364,10 +356,10 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_children(
 
     supervisor = _supervisor(state)
     supervisor.terminate()
-    _wait_until(lambda: _phase(directory) is Phase.STOPPING)
+    wait_until(lambda: _phase(directory) is Phase.STOPPING)
     supervisor.terminate()  # a second one ends all grace
 
-    _wait_until(lambda: not supervisor.is_running(), timeout=5)
+    wait_until(lambda: not supervisor.is_running(), seconds=5)
     assert marked_processes(directory) == []
 
 

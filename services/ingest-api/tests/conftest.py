@@ -1,26 +1,17 @@
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from ingest_harness import Backend, IngestApi, StartApi
 
-# The suite imports by path (importlib mode), which leaves the helpers beside the tests unseen.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ingest_harness import Backend, IngestApi
-
-if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
-    from headrace_local.pytest_plugin import LocalServers
+from headrace_local.pytest_plugin import LocalServers
 
 MIB = 1024 * 1024
 
-StartApi = Callable[..., IngestApi]
-
 
 @pytest.fixture(scope="session")
-def service_env(local_servers: "LocalServers") -> dict[str, str]:
+def service_env(local_servers: LocalServers) -> dict[str, str]:
     namespace = f"ingest-{uuid.uuid4().hex[:8]}"
     quick = {
         "LOG_FORMAT": "json",
@@ -32,7 +23,7 @@ def service_env(local_servers: "LocalServers") -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def backend(local_servers: "LocalServers", service_env: dict[str, str]) -> Iterator[Backend]:
+def backend(local_servers: LocalServers, service_env: dict[str, str]) -> Iterator[Backend]:
     made = Backend(service_env, api_key=local_servers.api_key)
     try:
         yield made

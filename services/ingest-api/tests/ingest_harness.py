@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,18 +25,10 @@ from headrace_common.db import Database, IdempotencyKey, Job
 from headrace_common.jobs import EventPublisher, JobQueries, JobStore
 from headrace_common.redis_client import redis_client
 from headrace_ingest_api.settings import IngestSettings
+from headrace_local.waiting import wait_until
 
 DEADLINE_SECONDS = 30.0
 BOUNDARY = b"headrace-test-boundary"
-
-
-def until(condition: Callable[[], Any], *, seconds: float = DEADLINE_SECONDS) -> Any:
-    """Wait until a condition holds, and return what it returned."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(0.02)
-    return found
 
 
 class Backend:
@@ -184,7 +175,7 @@ class IngestApi:
             except httpx.TransportError:
                 return False
 
-        until(answers)
+        wait_until(answers)
 
 
 def form(
@@ -337,3 +328,6 @@ def golden(name: str, **filled: str) -> Any:
     for placeholder, value in filled.items():
         text = text.replace(f"<{placeholder.replace('_', ' ')}>", value)
     return json.loads(text)
+
+
+StartApi = Callable[..., IngestApi]

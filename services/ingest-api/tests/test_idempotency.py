@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from conftest import StartApi
 from ingest_audio import large_wav, recording
-from ingest_harness import Backend, IngestApi, RawUpload, form, until
+from ingest_harness import Backend, IngestApi, RawUpload, StartApi, form
 
 from headrace_common.db import Database, IdempotencyKey
 from headrace_common.keys import Scope, create
 from headrace_ingest_api.errors import KeyInUseError, KeyReusedError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, StoredAnswer
+from headrace_local.waiting import wait_until
 
 MIB = 1024 * 1024
 KEY = "Idempotency-Key"
@@ -110,7 +110,7 @@ def test_while_the_first_is_under_way_the_second_is_409(
     first = RawUpload(api, token, headers={KEY: key})
     body = form(content)
     first.send(body[:-20])
-    until(lambda: backend.idempotency_row(key))
+    wait_until(lambda: backend.idempotency_row(key))
     second = api.upload(token, content, headers={KEY: key})
     assert (second.status_code, second.json()["code"]) == (409, "idempotency_key_in_use")
     assert 1 <= int(second.headers["retry-after"]) <= 60
@@ -128,9 +128,9 @@ def test_a_failed_upload_gives_its_key_back(api: IngestApi, backend: Backend, to
     assert api.upload(token, b"no audio", headers=headers).status_code == 415
     gone = RawUpload(api, token, headers=headers)
     gone.send(form(recording("wav"), whole=False)[:1_000])
-    until(lambda: backend.idempotency_row(headers[KEY]))
+    wait_until(lambda: backend.idempotency_row(headers[KEY]))
     gone.close()
-    until(lambda: backend.idempotency_row(headers[KEY]) is None)
+    wait_until(lambda: backend.idempotency_row(headers[KEY]) is None)
     assert api.upload(token, recording("wav"), headers=headers).status_code == 200
 
 
@@ -141,7 +141,7 @@ def test_after_a_crash_the_key_can_be_used_again(
     doomed.wait_ready()
     upload = RawUpload(doomed, token, headers={KEY: key})
     upload.send(form(recording("wav"))[:-20])
-    until(lambda: backend.jobs_of(token))
+    wait_until(lambda: backend.jobs_of(token))
     doomed.stop(signal.SIGKILL)
     upload.close()
     assert api.upload(token, recording("wav"), headers={KEY: key}).status_code == 409

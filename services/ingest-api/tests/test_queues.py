@@ -2,9 +2,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from conftest import StartApi
 from ingest_audio import recording
-from ingest_harness import Backend, IngestApi, golden
+from ingest_harness import Backend, IngestApi, StartApi, golden
 
 from headrace_common.contracts import JobKind, JobStatus, Lane
 from headrace_common.db import Database

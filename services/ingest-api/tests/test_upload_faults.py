@@ -5,12 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import StartApi
 from ingest_audio import large_wav, recording
-from ingest_harness import FORM_HEADERS, Backend, Gate, IngestApi, RawUpload, form, until
+from ingest_harness import FORM_HEADERS, Backend, Gate, IngestApi, RawUpload, StartApi, form
 
 from headrace_common.contracts import JobStatus
 from headrace_common.db import Job
+from headrace_local.waiting import wait_until
 
 MIB = 1024 * 1024
 CUT = 7 * MIB
@@ -22,17 +22,17 @@ def begin(api: IngestApi, backend: Backend, token: str, content: bytes) -> tuple
     """Send more than a part of a file, until S3 has a multipart upload of it."""
     upload = RawUpload(api, token)
     upload.send(form(content, whole=False)[:CUT])
-    [job] = until(lambda: backend.jobs_of(token))
-    until(lambda: backend.open_uploads(job.id))
+    [job] = wait_until(lambda: backend.jobs_of(token))
+    wait_until(lambda: backend.open_uploads(job.id))
     return upload, job
 
 
 def ended(backend: Backend, job: Job, code: str) -> None:
     """Wait until the job says `code`, and see that S3 keeps nothing of it."""
-    until(lambda: backend.job(job.id).error_code == code)
+    wait_until(lambda: backend.job(job.id).error_code == code)
     assert backend.job(job.id).status == JobStatus.FAILED
     assert backend.job(job.id).error_message
-    until(lambda: backend.keeps_nothing_of(job))
+    wait_until(lambda: backend.keeps_nothing_of(job))
 
 
 def test_a_client_that_disconnects_leaves_a_failed_job_and_nothing_in_s3(
@@ -41,7 +41,7 @@ def test_a_client_that_disconnects_leaves_a_failed_job_and_nothing_in_s3(
     upload, job = begin(api, backend, token, large_wav(12 * MIB))
     upload.close()
     ended(backend, job, "client_disconnected")
-    until(lambda: api.metric("headrace_uploads_in_flight") == 0)
+    wait_until(lambda: api.metric("headrace_uploads_in_flight") == 0)
 
 
 def test_a_client_that_stalls_is_408(strict_api: IngestApi, backend: Backend, token: str) -> None:
@@ -61,7 +61,7 @@ def test_a_client_that_dribbles_is_408(strict_api: IngestApi, backend: Backend, 
         body = body[1:]
         return upload.has_answer()
 
-    until(dribbled)
+    wait_until(dribbled)
     assert upload.answer()[0] == 408
     assert backend.jobs_of(token) == []
 
@@ -146,13 +146,13 @@ def test_more_uploads_than_places_are_503_with_retry_after(
     held = [RawUpload(strict_api, token) for _ in range(2)]
     for upload in held:
         upload.send(form(recording("wav"), whole=False)[:100])
-    until(lambda: strict_api.metric("headrace_uploads_in_flight") == 2)
+    wait_until(lambda: strict_api.metric("headrace_uploads_in_flight") == 2)
     answer = strict_api.upload(token, recording("wav"))
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
     for upload in held:
         upload.close()
-    until(lambda: strict_api.metric("headrace_uploads_in_flight") == 0)
+    wait_until(lambda: strict_api.metric("headrace_uploads_in_flight") == 0)
     assert strict_api.upload(token, recording("wav")).status_code == 200
 
 
@@ -168,7 +168,7 @@ def test_a_job_cancelled_during_its_upload_ends_it_with_409(
     assert (status, answer["code"]) == (409, "job_not_uploading")
     assert (answer["job_id"], answer["job_status"]) == (job.id, "cancelled")
     assert backend.job(job.id).status == JobStatus.CANCELLED
-    until(lambda: backend.keeps_nothing_of(job))
+    wait_until(lambda: backend.keeps_nothing_of(job))
 
 
 def test_a_cancelled_upload_need_not_be_sent_to_its_end(
@@ -181,9 +181,9 @@ def test_a_cancelled_upload_need_not_be_sent_to_its_end(
         upload.send(b"\0" * 1_000)
         return upload.has_answer()
 
-    until(refused)
+    wait_until(refused)
     assert upload.answer()[0] == 409
-    until(lambda: backend.keeps_nothing_of(job))
+    wait_until(lambda: backend.keeps_nothing_of(job))
 
 
 def test_without_redis_a_job_is_accepted_and_stays_queuing(
@@ -224,7 +224,7 @@ def test_without_postgres_it_is_503_and_nothing_stays(
         status, _, headers = upload.answer()
         assert status == 503
         assert int(headers["retry-after"]) > 0
-        until(lambda: backend.keeps_nothing_of(job))
+        wait_until(lambda: backend.keeps_nothing_of(job))
         refused = api.upload(token, recording("wav"))
         assert refused.status_code == 503
         assert "retry-after" in refused.headers
@@ -272,9 +272,9 @@ def test_s3_that_goes_away_in_between_fails_the_upload_before_its_end(
             upload.send(b"\0" * MIB)
             return upload.has_answer()
 
-        until(refused)
+        wait_until(refused)
         assert upload.answer()[0] == 503
-        until(lambda: backend.job(job.id).error_code == "storage_unavailable")
+        wait_until(lambda: backend.job(job.id).error_code == "storage_unavailable")
     finally:
         gate.close()
 
@@ -298,7 +298,7 @@ def test_a_stop_waits_for_an_upload_that_ends_in_time(
     content = large_wav(12 * MIB)
     upload, job = begin(api, backend, token, content)
     api.process.send_signal(signal.SIGTERM)
-    until(lambda: "Shutting down" in api.log)
+    wait_until(lambda: "Shutting down" in api.log)
     upload.send(form(content)[CUT:])
     upload.finish()
     assert upload.answer()[0] == 200

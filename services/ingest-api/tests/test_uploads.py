@@ -9,10 +9,11 @@ from uuid import UUID
 import httpx
 import pytest
 from ingest_audio import KINDS, large_wav, recording, speex, video_without_sound, wav_head
-from ingest_harness import FORM_HEADERS, Backend, IngestApi, RawUpload, form, golden, until
+from ingest_harness import FORM_HEADERS, Backend, IngestApi, RawUpload, form, golden
 
 from headrace_common.contracts import JobStatus, Lane
 from headrace_common.keys import Scope, create
+from headrace_local.waiting import wait_until
 
 MIB = 1024 * 1024
 MARY = Path(__file__).parents[3] / "examples/recordings/mary.wav"
@@ -310,7 +311,7 @@ def test_uploads_are_counted_by_outcome(api: IngestApi, token: str) -> None:
     assert api.metric("headrace_uploads_total", outcome="accepted") == accepted + 1
     assert api.metric("headrace_uploads_total", outcome="unsupported_audio") == refused + 1
     assert api.metric("headrace_upload_bytes_total") == received + len(content)
-    until(lambda: api.metric("headrace_uploads_in_flight") == 0)
+    wait_until(lambda: api.metric("headrace_uploads_in_flight") == 0)
 
 
 def test_openapi_documents_the_upload(api: IngestApi) -> None:

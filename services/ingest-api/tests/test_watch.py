@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from ingest_harness import Backend, until
+from ingest_harness import Backend
 
 from headrace_common.contracts import JobKind, JobStatus, Lane
 from headrace_common.db import Database, Job
@@ -13,6 +13,7 @@ from headrace_ingest_api import watch
 from headrace_ingest_api.errors import KeyInUseError, UploadOvertakenError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys
 from headrace_ingest_api.watch import UploadWatch
+from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -39,7 +40,7 @@ def job(database: Database, job_id: str) -> Job:
 def run_until(looks: UploadWatch, seen: Callable[[], bool]) -> None:
     async def run() -> None:
         async with looks.watching():
-            await asyncio.to_thread(until, seen)
+            await asyncio.to_thread(wait_until, seen)
 
     asyncio.run(run())
 

@@ -1,18 +1,10 @@
-import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-# The suite imports by path (importlib mode), which leaves the helpers beside the tests unseen.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from results_harness import Bench, Replica
 
-if TYPE_CHECKING:  # importing a plugin by hand would be too early for pytest
-    from headrace_local.pytest_plugin import LocalServers
+from headrace_local.pytest_plugin import LocalServers
 
 #: Short enough that a test need not wait, long enough that a slow machine stays in order.
 QUICK = {
@@ -27,7 +19,7 @@ QUICK = {
 
 
 @pytest.fixture(scope="session")
-def service_env(local_servers: "LocalServers") -> dict[str, str]:
+def service_env(local_servers: LocalServers) -> dict[str, str]:
     """What every replica of this suite gets."""
     namespace = f"results-{uuid.uuid4().hex[:8]}"
     return {**local_servers.env(), **QUICK, "DRAMATIQ_NAMESPACE": namespace}
@@ -52,7 +44,7 @@ def replicas(
 
 
 @pytest.fixture(scope="session")
-def bench(local_servers: "LocalServers", service_env: dict[str, str]) -> Iterator[Bench]:
+def bench(local_servers: LocalServers, service_env: dict[str, str]) -> Iterator[Bench]:
     """The database, jobs in it, and the right to report on them."""
     made = Bench(service_env, api_key=local_servers.api_key)
     try:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,19 +24,11 @@ from headrace_common.contracts import JobEvent, JobKind, JobStatus, Lane
 from headrace_common.db import Database, InboxReport
 from headrace_common.jobs import Change, EventPublisher, JobQueries, JobStore, JobView, NewJob
 from headrace_common.redis_client import redis_client
+from headrace_local.waiting import wait_until
 from headrace_results.settings import ResultsSettings
 
 PATH = "/webhooks/analysis"
 DEADLINE_SECONDS = 30.0
-
-
-def until(condition: Callable[[], Any], *, seconds: float = DEADLINE_SECONDS) -> Any:
-    """Wait until a condition holds, and return what it returned."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(0.02)
-    return found
 
 
 def settings_of(env: dict[str, str]) -> ResultsSettings:
@@ -84,7 +76,7 @@ class Replica:
             except httpx.TransportError:
                 return False
 
-        until(ready)
+        wait_until(ready)
 
     def stop(self) -> float:
         """Stop it as Kubernetes does, and return the seconds that it took."""
@@ -186,7 +178,7 @@ class Bench:
             rows = self.inbox(job_id)
             return rows if rows and all(row.applied_at for row in rows) else None
 
-        return [row.outcome or "" for row in until(applied)]
+        return [row.outcome or "" for row in wait_until(applied)]
 
     def token(self, job_id: str, *, secret: int = 0) -> str:
         return webhooks.callback_token(
@@ -303,7 +295,7 @@ class Collector:
 
     def wait_for(self, sequence: int) -> None:
         """Wait until the event `sequence` is the last that came."""
-        until(lambda: self.ids[-1:] == [sequence])
+        wait_until(lambda: self.ids[-1:] == [sequence])
 
     def end(self, *, seconds: float = DEADLINE_SECONDS) -> "Collector":
         """Wait until the server has ended the stream."""

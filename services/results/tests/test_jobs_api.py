@@ -6,12 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from results_harness import Bench, Replica, running, until
+from results_harness import Bench, Replica, running
 
 from headrace_common import keys
 from headrace_common.contracts import JobStatus, Lane
 from headrace_common.keys import Scope
 from headrace_common.storage import s3_client
+from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -234,7 +235,7 @@ def test_the_metrics_tell_what_happens(bench: Bench, replica: Replica) -> None:
     def text() -> str:
         return httpx.get(f"{replica.url}/metrics", timeout=30).text
 
-    until(lambda: "headrace_reports_unapplied" in text())
+    wait_until(lambda: "headrace_reports_unapplied" in text())
     shown = text()
     for name in (
         'headrace_reports_received_total{duplicate="false",source="webhook"}',

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from results_harness import PATH, Bench, Replica, running, settings_of, until
+from results_harness import PATH, Bench, Replica, running, settings_of
 
 from headrace_common.contracts import JobStatus
 from headrace_common.db import InboxReport
+from headrace_local.waiting import wait_until
 from headrace_results.app import build_app
 
 if TYPE_CHECKING:
@@ -76,15 +77,15 @@ def test_a_report_that_can_never_be_applied_is_set_aside(
         def outcome() -> str:
             return bench.inbox(job_id)[0].outcome or ""
 
-        until(lambda: outcome().startswith("poisoned: gave up after"))
+        wait_until(lambda: outcome().startswith("poisoned: gave up after"))
         assert bench.inbox(job_id)[0].applied_at is None
-        until(lambda: f'"inbox_id": {inbox_id}' in replica.log)
+        wait_until(lambda: f'"inbox_id": {inbox_id}' in replica.log)
         shown = bench.get(replica, f"/jobs/{job_id}/reports").json()["reports"]
         assert shown[0]["outcome"] == outcome()
         # It stops nobody, and nobody tries it again.
         before = bench.inbox(job_id)[0].attempts
         bench.report(replica, job_id, {"status": "completed"})
-        until(lambda: bench.view(job_id).status is JobStatus.COMPLETED)
+        wait_until(lambda: bench.view(job_id).status is JobStatus.COMPLETED)
         assert bench.inbox(job_id)[0].attempts == before
 
 
@@ -117,7 +118,7 @@ def test_the_service_starts_without_redis_and_finds_it_later(
             assert bench.report(replica, job_id, {"status": "running"}).status_code == 202
             assert bench.outcomes(job_id) == ["applied"]
             local_servers.start("valkey")
-            until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
+            wait_until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
             assert httpx.get(f"{replica.url}/health/live", timeout=30).status_code == 200
     finally:
         local_servers.start("valkey")

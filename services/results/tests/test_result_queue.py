@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from results_harness import Bench, Replica, running, until
+from results_harness import Bench, Replica, running
 
 from headrace_common.contracts import JobStatus
 from headrace_common.sqs import sqs_client
+from headrace_local.waiting import wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -64,12 +65,12 @@ def test_a_message_completes_the_job(bench: Bench, sqs: "SQSClient", queue_url: 
         },
     )
 
-    until(lambda: bench.inbox(job_id))
+    wait_until(lambda: bench.inbox(job_id))
     assert bench.outcomes(job_id) == ["applied"]
     row = bench.inbox(job_id)[0]
     assert (row.source, row.trace["traceparent"].split("-")[1]) == ("sqs", trace)
     assert bench.view(job_id).status is JobStatus.COMPLETED
-    until(lambda: left_in(sqs, queue_url) == 0)
+    wait_until(lambda: left_in(sqs, queue_url) == 0)
 
 
 def test_what_comes_again_counts_once(bench: Bench, sqs: "SQSClient", queue_url: str) -> None:
@@ -81,7 +82,7 @@ def test_what_comes_again_counts_once(bench: Bench, sqs: "SQSClient", queue_url:
             Entries=[{"Id": str(number), "MessageBody": body} for number in range(10)],
         )
 
-    until(lambda: [row.deliveries for row in bench.inbox(job_id)] == [30])
+    wait_until(lambda: [row.deliveries for row in bench.inbox(job_id)] == [30])
     assert bench.outcomes(job_id) == ["applied"]
     assert [event.status for event in bench.events(job_id)].count(JobStatus.COMPLETED) == 1
 
@@ -94,7 +95,7 @@ def test_webhook_and_queue_may_both_answer(
     bench.report(replicas[0], job_id, body)
     sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(body))
 
-    until(lambda: len(bench.inbox(job_id)) == 2)
+    wait_until(lambda: len(bench.inbox(job_id)) == 2)
     assert sorted(bench.outcomes(job_id)) == ["applied", "ignored: job is completed"]
 
 
@@ -116,9 +117,9 @@ def test_what_is_no_report_goes_to_the_dead_letters_and_stops_nobody(
         ],
     )
     with running(service_env, tmp_path / "log", SQS_RESULT_QUEUE_URL=url) as replica:
-        until(lambda: bench.inbox(job_id))
+        wait_until(lambda: bench.inbox(job_id))
         assert bench.outcomes(job_id) == ["applied"]
-        until(lambda: left_in(sqs, dead) == 3 and left_in(sqs, url) == 0)
+        wait_until(lambda: left_in(sqs, dead) == 3 and left_in(sqs, url) == 0)
         assert replica.log.count('"result_queue.message_left"') >= 3
 
 
@@ -129,9 +130,9 @@ def test_a_lost_queue_is_waited_for(
     name = f"late-{uuid.uuid4().hex[:8]}"
     url = f"{bench.settings.sqs_result_queue_url.rpartition('/')[0]}/{name}"
     with running(service_env, tmp_path / "log", SQS_RESULT_QUEUE_URL=url) as replica:
-        until(lambda: "repeat.failed" in replica.log)
+        wait_until(lambda: "repeat.failed" in replica.log)
         made = sqs.create_queue(QueueName=name)["QueueUrl"]
         job_id = bench.job()
         sqs.send_message(QueueUrl=made, MessageBody=json.dumps(DONE | {"job_id": job_id}))
-        until(lambda: bench.inbox(job_id))
+        wait_until(lambda: bench.inbox(job_id))
     sqs.delete_queue(QueueUrl=made)

@@ -18,11 +18,11 @@ from results_harness import (
     Sse,
     running,
     streaming,
-    until,
 )
 
 from headrace_common.contracts import EVENTS_CHANNEL, JobStatus, Lane
 from headrace_common.jobs import Change
+from headrace_local.waiting import wait_until
 
 if TYPE_CHECKING:
     from headrace_local.pytest_plugin import LocalServers
@@ -150,9 +150,9 @@ def test_the_place_in_the_lane_is_told_while_it_changes(bench: Bench, replica: R
     first, second = (bench.job(JobStatus.QUEUED, lane=Lane.LOW) for _ in range(2))
     collector = Collector(bench, replica, second)
 
-    until(lambda: collector.named("queue_position"))
+    wait_until(lambda: collector.named("queue_position"))
     bench.change(first, JobStatus.PROCESSING)
-    until(lambda: len(collector.named("queue_position")) == 2)
+    wait_until(lambda: len(collector.named("queue_position")) == 2)
     bench.change(second, JobStatus.PROCESSING)
     bench.change(second, JobStatus.CANCELLED)
     collector.end()
@@ -173,13 +173,13 @@ def test_redis_may_go_and_come_back(
 
     local_servers.stop("valkey")
     try:
-        until(lambda: replica.metric("headrace_sse_hub_connected") == 0)
+        wait_until(lambda: replica.metric("headrace_sse_hub_connected") == 0)
         for percent in (82, 84, 86):
             bench.progress(job_id, percent)
         collector.wait_for(8)
     finally:
         local_servers.start("valkey")
-    until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
+    wait_until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
     bench.progress(job_id, 90)
     bench.change(job_id, JobStatus.COMPLETED)
     collector.end()
@@ -198,12 +198,12 @@ def test_redis_may_freeze(bench: Bench, replica: Replica, local_servers: "LocalS
         answer = bench.report(replica, job_id, {"status": "processing", "progress": 50})
         assert answer.status_code == 202
         collector.wait_for(6)
-        until(lambda: replica.metric("headrace_sse_hub_connected") == 0)
+        wait_until(lambda: replica.metric("headrace_sse_hub_connected") == 0)
         answer = bench.report(replica, job_id, {"status": "completed"})
         collector.end()
     finally:
         local_servers.kill("valkey", signal.SIGCONT)
-    until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
+    wait_until(lambda: replica.metric("headrace_sse_hub_connected") == 1)
 
     assert collector.ids == [1, 2, 3, 4, 5, 6, 7]
 
@@ -255,7 +255,7 @@ def test_two_hundred_clients_share_one_subscription(bench: Bench, replicas: list
         async with httpx.AsyncClient(timeout=60, limits=limits) as client:
             reading = [asyncio.create_task(read(client, jobs[number % 4])) for number in range(200)]
             await asyncio.to_thread(
-                until, lambda: replica.metric("headrace_sse_clients") == before + 200
+                wait_until, lambda: replica.metric("headrace_sse_clients") == before + 200
             )
             channel: Any = bench.redis.pubsub_numsub(EVENTS_CHANNEL)
             assert channel[0][1] == len(replicas)
@@ -267,7 +267,7 @@ def test_two_hundred_clients_share_one_subscription(bench: Bench, replicas: list
     told = asyncio.run(scene())
 
     assert told == [[str(number) for number in range(1, 8)]] * 200
-    until(lambda: replica.metric("headrace_sse_clients") == before)
+    wait_until(lambda: replica.metric("headrace_sse_clients") == before)
 
 
 def test_too_many_clients_are_sent_away(
@@ -281,7 +281,7 @@ def test_too_many_clients_are_sent_away(
             refused = bench.get(replica, f"/jobs/{job_id}/events")
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
             assert int(refused.headers["retry-after"]) > 0
-        until(lambda: replica.metric("headrace_sse_clients") == 0)
+        wait_until(lambda: replica.metric("headrace_sse_clients") == 0)
         with streaming(bench, replica, job_id) as again:
             next(again)
 
@@ -350,7 +350,7 @@ def test_the_database_may_go_and_come_back(
             return False
         return True
 
-    until(completed)
+    wait_until(completed)
     collector.end()
     last = str(collector.ids[-1])
     if last == "5":

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from results_harness import PATH, Bench, Replica, running, until
+from results_harness import PATH, Bench, Replica, running
 
 from headrace_common import webhooks
 from headrace_common.contracts import EventType, JobStatus
 from headrace_local.pytest_plugin import LocalServers
+from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -148,7 +149,7 @@ def test_secrets_and_tokens_are_not_logged(bench: Bench, replica: Replica) -> No
     assert post(replica, params=query, json=DONE).status_code == 202
     post(replica, params=query | {"token": query["token"][:-1] + "!"}, json=DONE)
 
-    until(lambda: job_id in replica.log)
+    wait_until(lambda: job_id in replica.log)
     secrets = [
         bench.token(job_id)[:-1],
         *bench.settings.webhook_secret_texts(),
@@ -286,7 +287,7 @@ def test_an_id_that_is_used_again_keeps_the_first_report(bench: Bench, replica: 
     assert answer.json()["duplicate"] is True
     assert bench.outcomes(job_id) == ["applied"]
     assert bench.view(job_id).status is JobStatus.FAILED
-    until(lambda: "webhook.id_reused" in replica.log)
+    wait_until(lambda: "webhook.id_reused" in replica.log)
 
 
 def test_an_id_is_the_jobs_own(bench: Bench, replica: Replica) -> None:
@@ -400,8 +401,8 @@ def test_without_the_database_a_report_is_refused_and_may_come_again(
         assert httpx.get(f"{replica.url}/health/live", timeout=30).status_code == 200
     finally:
         local_servers.start("postgres")
-    answer = until(
-        lambda: (answer := bench.report(replica, job_id, DONE)).status_code == 202 and answer
+    answer = wait_until(
+        lambda: bench.report(replica, job_id, DONE), lambda answer: answer.status_code == 202
     )
     assert answer.json()["delivery"] == 1
     assert bench.outcomes(job_id) == ["applied"]

@@ -54,7 +54,7 @@ def make_broker(
         time_limit_seconds: an actor is interrupted after so long (not inside C code).
         broker_class: a kind of RedisBroker.
     """
-    broker = broker_class(  # type: ignore[no-untyped-call]  # Dramatiq's is untyped
+    broker = broker_class(
         client=redis_client(settings),
         namespace=settings.dramatiq_namespace,
         maintenance_chance=_MAINTENANCE_CHANCE,

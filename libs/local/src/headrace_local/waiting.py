@@ -2,16 +2,26 @@
 
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 Seen = TypeVar("Seen")
 
 _POLL_SECONDS: Final = 0.02
 
 
+@overload
+def wait_until(look: Callable[[], Seen | None], *, seconds: float = 30) -> Seen: ...
+
+
+@overload
 def wait_until(
-    look: Callable[[], Seen], right: Callable[[Seen], bool] = bool, *, seconds: float = 20
-) -> Seen:
+    look: Callable[[], Seen], right: Callable[[Seen], bool], *, seconds: float = 30
+) -> Seen: ...
+
+
+def wait_until(
+    look: Callable[[], Any], right: Callable[[Any], bool] = bool, *, seconds: float = 30
+) -> Any:
     """Look again and again until what is seen is right, and return it.
 
     Args:

@@ -30,6 +30,8 @@ class Database:
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             # A connection that died with its server is noticed before a request gets it.
             pool_pre_ping=True,
+            # Errors are logged; what users sent is nobody's business there.
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": settings.database_connect_timeout_seconds,
                 "application_name": application_name,

@@ -159,6 +159,9 @@ def _make_cursor(job: Job) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(created_at), str(job_id)
+        moment = datetime.fromisoformat(created_at)
     except (ValueError, TypeError, binascii.Error):
         raise BadRequestError("the cursor is not one that this API gave") from None
+    if not isinstance(job_id, str) or "\0" in job_id:
+        raise BadRequestError("the cursor is not one that this API gave")
+    return moment, job_id
