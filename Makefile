@@ -37,6 +37,7 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+	$(BIN)/cfn-lint deploy/aws/*.yaml
 	$(BIN)/python scripts/export_reference.py --check
 
 format: setup ## Format, and mend what lint can mend
