@@ -17,6 +17,7 @@ from headrace_analysis.reporting import (
 )
 from headrace_analysis.task import AnalysisTask
 from headrace_common.contracts import ReportStatus
+from headrace_common.telemetry import continue_trace
 
 log = structlog.get_logger()
 
@@ -100,7 +101,7 @@ class ProgressSender:
         return None
 
     def _send(self, task: AnalysisTask, follow: _Follow, pending: tuple[float, str | None]) -> None:
-        with structlog.contextvars.bound_contextvars(job_id=task.job_id):
+        with continue_trace(task.trace, "report progress", job_id=task.job_id):
             report = OutgoingReport(
                 callback=Callback(task.job_id, task.request.callback_url),
                 kind=ReportStatus.PROCESSING,
