@@ -7,7 +7,6 @@ nothing; it is recorded as an `ignored` event.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,98 +15,19 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts.events import EventType, JobEvent
-from headrace_common.contracts.jobs import JobKind, JobStatus
-from headrace_common.contracts.lanes import Lane
+from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db.engine import Database
 from headrace_common.db.models import Job, JobEventRow
 from headrace_common.errors import NotFoundError
+from headrace_common.jobs.changes import Change, NewJob, Outcome, distinct_jobs
 from headrace_common.jobs.events import EventPublisher
-from headrace_common.jobs.states import PROGRESS, predecessors
+from headrace_common.jobs.states import PROGRESS
 from headrace_common.telemetry.metrics import TRANSITIONS
 from headrace_common.telemetry.trace import current_trace
 
 #: Ignored events a job may collect. A sender that repeats itself for ever must not fill the
 #: database; the inbox still counts every delivery.
 _MAX_IGNORED_EVENTS: Final = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """A job to be created, `uploading` at 10 per cent unless told otherwise."""
-
-    id: str
-    kind: JobKind
-    lane: Lane
-    message: str
-    token_id: str | None = None
-    created_by: str | None = None
-    input: dict[str, JsonValue] = field(default_factory=dict)
-    status: JobStatus = JobStatus.UPLOADING
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A wish that a job become `to`.
-
-    Attributes:
-        progress: per cent; what PROGRESS says for the status where None. Never lowers.
-        metadata: merged into the job's, never replacing it; merged even where the change of
-            status is refused, because what it tells is true all the same.
-        data: goes into the event only.
-        input: merged into what the job works on.
-        lane: another lane, while the job is not yet on a queue.
-        only_from: narrows the statuses that the change may start from.
-        takes_up: a worker begins the stage, perhaps again: its clock starts and a delivery is
-            counted.
-        restarts_stage: its clock starts anew, without counting.
-    """
-
-    job_id: str
-    to: JobStatus
-    message: str
-    progress: int | None = None
-    metadata: dict[str, JsonValue] = field(default_factory=dict)
-    data: dict[str, JsonValue] = field(default_factory=dict)
-    input: dict[str, JsonValue] = field(default_factory=dict)
-    result: dict[str, JsonValue] | None = None
-    failure: Failure | None = None
-    queue_message_id: str | None = None
-    transport: str | None = None
-    lane: Lane | None = None
-    only_from: frozenset[JobStatus] | None = None
-    takes_up: bool = False
-    restarts_stage: bool = False
-
-    def allowed_from(self) -> frozenset[JobStatus]:
-        """Return the statuses from which this change happens."""
-        allowed = predecessors(self.to)
-        return allowed if self.only_from is None else allowed & self.only_from
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a change.
-
-    Attributes:
-        applied: whether the job changed.
-        status: its status afterwards.
-        deliveries: times that a worker took the job up in its present stage.
-        event: what was added to the timeline; None where a repetition was not worth an entry.
-    """
-
-    job_id: str
-    applied: bool
-    status: JobStatus
-    deliveries: int
-    event: JobEvent | None
 
 
 # One statement: the guard, the row and its event. `stage_entered_at` and `deliveries` belong
@@ -225,7 +145,7 @@ class JobStore:
                 select(Job.id).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()
             )
         applied: dict[int, Outcome] = {}
-        for group in _distinct_jobs(changes):
+        for group in distinct_jobs(changes):
             rows = session.execute(
                 _TRANSITION,
                 {
@@ -282,23 +202,6 @@ class JobStore:
             deliveries=job.deliveries,
             event=event,
         )
-
-
-def _distinct_jobs(changes: Sequence[Change]) -> list[list[int]]:
-    """Group the indexes of `changes`, in order, so that no group has a job twice.
-
-    One statement sees each row once, so that a second change of the same job needs a second.
-    """
-    groups: list[list[int]] = []
-    seen: list[set[str]] = []
-    for index, change in enumerate(changes):
-        depth = sum(change.job_id in ids for ids in seen)
-        if depth == len(groups):
-            groups.append([])
-            seen.append(set())
-        groups[depth].append(index)
-        seen[depth].add(change.job_id)
-    return groups
 
 
 def _as_json(changes: Sequence[Change]) -> str:
