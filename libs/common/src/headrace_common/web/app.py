@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from headrace_common.settings import ProcessSettings
 from headrace_common.web import problems
@@ -34,7 +35,8 @@ def create_app(
         ready: servers that it needs to take traffic.
         options: more of FastAPI's own, such as `lifespan`.
     """
-    app = FastAPI(
+    # The documentation page comes with its scripts, instead of loading them from elsewhere.
+    app = FastAPIOffline(
         title=f"Headrace {service}",
         description=description,
         version="1",
