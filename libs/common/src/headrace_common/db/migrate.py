@@ -1,5 +1,6 @@
 """Migrations, run as a step of their own and safe to run from several pods at once."""
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -7,13 +8,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from headrace_common.settings import DatabaseSettings
 
 #: Key of the advisory lock that makes migrating pods wait for each other: "headrace" in hex.
 _MIGRATION_LOCK: Final = 0x6865616472616365
+#: How often a pod that waits for another's migration looks whether it is over.
+_LOOK_AGAIN_SECONDS: Final = 0.2
 
 
 def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
@@ -29,7 +32,7 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
     # Autocommit: the lock belongs to the session, and an open transaction beside a migration
     # would hold up CREATE INDEX CONCURRENTLY.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        _take_lock(connection)
         try:
             before = set(_applied(engine))
             config = _config()
@@ -38,6 +41,17 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
             return [step for step in _applied(engine) if step not in before]
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+
+
+def _take_lock(connection: Connection) -> None:
+    """Wait until no other pod migrates.
+
+    Asked again and again: a statement that waits for the lock would hold a snapshot, which CREATE
+    INDEX CONCURRENTLY waits for, and neither would ever end.
+    """
+    asked = text("SELECT pg_try_advisory_lock(:key)")
+    while not connection.scalar(asked, {"key": _MIGRATION_LOCK}):
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def pending_migrations(settings: DatabaseSettings) -> list[str]:

@@ -77,7 +77,10 @@ class Job(Base):
         Index("ix_jobs_created_at_id", "created_at", "id"),
         Index("ix_jobs_status_created_at_id", "status", "created_at", "id"),
         Index("ix_jobs_token_id_created_at", "token_id", "created_at"),
-        Index("ix_jobs_lane_status", "lane", "status"),
+        Index("ix_jobs_kind_created_at_id", "kind", "created_at", "id"),
+        Index("ix_jobs_lane_created_at_id", "lane", "created_at", "id"),
+        # Holds all that the counts of the lanes need, so that they read no job.
+        Index("ix_jobs_kind_status_lane", "kind", "status", "lane"),
         Index(
             "ix_jobs_waiting", "lane", "queued_at", "id", postgresql_where=text("status = 'queued'")
         ),
