@@ -52,15 +52,22 @@ class LaneCounts:
     failed: int
 
 
+# One walk through each lane, however many jobs are asked for: counting who is ahead of each took
+# seconds for a thousand clients that watch a lane of ten thousand.
 _PLACES: Final = text("""
-SELECT w.id, w.lane, (
-    SELECT count(*) FROM (
-        SELECT FROM jobs q
-        WHERE q.status = 'queued' AND q.lane = w.lane AND (q.queued_at, q.id) < (w.queued_at, w.id)
-        LIMIT :most
+WITH wanted AS (
+    SELECT id, lane FROM jobs WHERE id = ANY(:ids) AND status = 'queued'
+), numbered AS (
+    SELECT ahead.id, row_number() OVER (
+        PARTITION BY lanes.lane ORDER BY ahead.queued_at, ahead.id
+    ) AS place
+    FROM (SELECT DISTINCT lane FROM wanted) AS lanes CROSS JOIN LATERAL (
+        SELECT j.id, j.queued_at FROM jobs j
+        WHERE j.status = 'queued' AND j.lane = lanes.lane
+        ORDER BY j.queued_at, j.id LIMIT :most
     ) AS ahead
-) + 1 AS place
-FROM jobs w WHERE w.id = ANY(:ids) AND w.status = 'queued'
+)
+SELECT id, coalesce(place, :most + 1) AS place FROM wanted LEFT JOIN numbered USING (id)
 """)
 
 
