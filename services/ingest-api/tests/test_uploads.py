@@ -24,7 +24,7 @@ pytestmark = pytest.mark.stack
 def test_an_upload_answers_to_the_letter_and_leaves_a_queued_job(
     api: IngestApi, backend: Backend, token: str
 ) -> None:
-    waiting = api.client.get("/queue/status").json()["queues"]["high_priority"]["length"]
+    waiting = api.client.get("/queue/status").json()["high_priority"]["length"]
     answer = api.upload(token, MARY.read_bytes(), params={"priority": "high"})
     assert answer.status_code == 200
     body = answer.json()

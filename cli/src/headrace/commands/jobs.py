@@ -198,7 +198,7 @@ def queues(*, as_json: JsonOption = False) -> None:
         ("LANE", "WAITING", "STARTED", "FAILED"),
         [
             (name, lane["length"], lane["started_count"], lane["failed_count"])
-            for name, lane in lanes["queues"].items()
+            for name, lane in lanes.items()
         ],
     )
     if bridge["sqs_enabled"]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from headrace_common.contracts.lanes import Lane
 from headrace_common.errors import ForbiddenError, UnavailableError
@@ -34,20 +34,9 @@ class LaneStatus(BaseModel):
 class LanesStatus(BaseModel):
     """Every lane, by the name of its queue, in order of preference."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "status": "success",
-                "queues": {
-                    lane.queue_name: {"length": 0, "failed_count": 0, "started_count": 0}
-                    for lane in Lane
-                },
-            }
-        }
-    )
-
-    status: Literal["success"] = "success"
-    queues: dict[str, LaneStatus]
+    high_priority: LaneStatus
+    audio_analysis: LaneStatus
+    low_priority: LaneStatus
 
 
 class SqsQueueInfo(BaseModel):
@@ -79,16 +68,15 @@ def queues_router(resources: Resources) -> APIRouter:
         """Tell how many jobs wait, are worked on and have failed, lane by lane."""
         with resources.database.begin() as session:
             counts = JobQueries(session).lane_counts()
-        return LanesStatus(
-            queues={
-                lane.queue_name: LaneStatus(
-                    length=counts[lane].waiting,
-                    failed_count=counts[lane].failed,
-                    started_count=counts[lane].started,
-                )
-                for lane in Lane
-            }
-        )
+        lanes = {
+            lane.queue_name: LaneStatus(
+                length=counts[lane].waiting,
+                failed_count=counts[lane].failed,
+                started_count=counts[lane].started,
+            )
+            for lane in Lane
+        }
+        return LanesStatus(**lanes)
 
     @router.get("/tokens/queue/status", responses=responses(ForbiddenError, UnavailableError))
     def sqs_status(_caller: Annotated[Principal, Depends(caller)]) -> SqsStatus:
