@@ -102,6 +102,9 @@ class Scene:
         )
 
     def close(self) -> None:
+        # Those that were not run were not stopped either.
+        self.dispatcher.bridge.close()
+        self.dispatcher.database.close()
         self._redis.close()
         self.database.close()
 

@@ -132,6 +132,16 @@ def test_an_analysis_that_has_begun_may_be_silent_for_one_stage_only() -> None:
     assert plan.action is Action.ASK_AGAIN
 
 
+def test_an_analysis_that_only_says_that_it_lives_does_not_go_on_for_ever() -> None:
+    job = _job(JobStatus.QUEUED_FOR_ANALYSIS, age_seconds=6 * 3600 - 1)
+    job.meta, job.updated_at = {"analysis_progress": 20}, NOW
+    assert plan_recovery(job, SETTINGS, now=NOW) is None
+    job.stage_entered_at -= timedelta(seconds=2)
+    plan = plan_recovery(job, SETTINGS, now=NOW)
+    assert plan is not None
+    assert plan.action is Action.ASK_AGAIN
+
+
 def test_an_analysis_is_asked_for_four_times_at_most() -> None:
     job = _job(JobStatus.QUEUED_FOR_ANALYSIS, age_seconds=7 * 3600)
     job.deliveries = 4

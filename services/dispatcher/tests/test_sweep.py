@@ -1,6 +1,8 @@
 """What gets stuck gets going again, or ends with a reason."""
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -107,6 +109,102 @@ def test_an_analysis_without_answer_is_asked_for_again_and_then_ends(
     job = scene.load(job_id)
     assert (job.status, job.error_code) == ("failed", "analysis_timed_out")
     assert len(queues.receive(Lane.NORMAL)) == 4
+
+
+def test_who_was_asked_again_may_take_as_long_to_begin_as_the_first(
+    scene: Scene, queues: Queues
+) -> None:
+    job_id = scene.job()
+    began = Change(
+        job_id=job_id,
+        to=JobStatus.QUEUED_FOR_ANALYSIS,
+        progress=95,
+        message="Being analysed",
+        metadata={"analysis_progress": 80},
+    )
+    with running(scene):
+        wait_until(lambda: scene.load(job_id).status, lambda s: s == "queued_for_analysis")
+        scene.store.apply([began])
+        age(scene, job_id, 0.3)
+        assert scene.dispatcher.sweep.round() == 1
+        age(scene, job_id, 0.3)
+        assert scene.dispatcher.sweep.round() == 0, "it waits in SQS, which is nobody's fault"
+    assert len(queues.receive(Lane.NORMAL)) == 2
+
+
+def test_progress_that_comes_late_is_a_sign_of_life(scene: Scene) -> None:
+    job_id = scene.job(enqueue=False)
+    for percent in (95, 85):
+        age(scene, job_id, 0.3)
+        scene.store.apply(
+            [
+                Change(
+                    job_id=job_id,
+                    to=JobStatus.QUEUED_FOR_ANALYSIS,
+                    progress=percent,
+                    message="Being analysed",
+                    metadata={"analysis_progress": 40},
+                )
+            ]
+        )
+    assert scene.dispatcher.sweep.round() == 0
+    age(scene, job_id, 0.3)
+    assert scene.dispatcher.sweep.round() == 1
+
+
+def test_a_silent_sqs_holds_the_sweep_up_for_seconds_only(
+    scene_with: Callable[..., Scene],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        scene = scene_with(sqs_endpoint_url=url, sqs_queue_url=f"{url}/1/normal")
+        unanswered = [scene.job(enqueue=False) for _ in range(150)]
+        sent = [
+            Change(job_id=job_id, to=JobStatus.QUEUED_FOR_ANALYSIS, message="", takes_up=True)
+            for job_id in unanswered
+        ]
+        scene.store.apply(sent)
+        for job_id in unanswered:
+            age(scene, job_id, 7)
+        lost = scene.job(enqueue=False)
+        age(scene, lost, 1)
+        for _ in range(2):
+            started = time.monotonic()
+            scene.dispatcher.sweep.round()
+            assert time.monotonic() - started < 15
+        assert scene.dispatcher.lane_messages(Lane.NORMAL) == 1, "the others were not forgotten"
+
+
+def test_one_job_that_cannot_be_recovered_keeps_none_waiting(scene: Scene) -> None:
+    broken, foreign, lost = (scene.job(enqueue=False) for _ in range(3))
+    with scene.database.begin() as session:
+        session.execute(
+            text(
+                "UPDATE jobs SET status = 'queued_for_analysis', input = '{}',"
+                " stage_entered_at = stage_entered_at - interval '7 hours' WHERE id = :id"
+            ),
+            {"id": broken},
+        )
+        # What a version after this one may write.
+        session.execute(text("UPDATE jobs SET status = 'resting' WHERE id = :id"), {"id": foreign})
+    for job_id in (foreign, lost):
+        age(scene, job_id, 1)
+    assert scene.dispatcher.sweep.round() == 1
+    assert scene.dispatcher.lane_messages(Lane.NORMAL) == 1
+
+
+def test_a_job_whose_way_is_gone_ends(scene: Scene) -> None:
+    job_id = scene.job(enqueue=False)
+    scene.store.apply(
+        [Change(job_id=job_id, to=JobStatus.QUEUED_FOR_ANALYSIS, message="", transport="http")]
+    )
+    age(scene, job_id, 7)
+    scene.dispatcher.sweep.round()
+    assert scene.load(job_id).status == JobStatus.QUEUED_FOR_ANALYSIS, "it may come back"
+    age(scene, job_id, 18)
+    scene.dispatcher.sweep.round()
+    job = scene.load(job_id)
+    assert (job.status, job.error_code) == ("failed", "analysis_timed_out")
 
 
 def test_one_dispatcher_sweeps_at_a_time(impatient: Scene) -> None:

@@ -38,12 +38,19 @@ class QueueUrls:
     results: str
 
 
-def sqs_client(settings: SqsSettings) -> "SQSClient":
-    """Make an SQS client for AWS, or for the compatible server that SQS_ENDPOINT_URL names."""
+def sqs_client(
+    settings: SqsSettings, *, read_timeout_seconds: float = SQS_MAX_WAIT_SECONDS + 10
+) -> "SQSClient":
+    """Make an SQS client for AWS, or for the compatible server that SQS_ENDPOINT_URL names.
+
+    Args:
+        settings: of SQS.
+        read_timeout_seconds: longest wait for an answer; by default enough for a long poll.
+    """
     return boto3.client(
         "sqs",
         endpoint_url=settings.sqs_endpoint_url,
-        **client_arguments(settings, connect_timeout=5, read_timeout=SQS_MAX_WAIT_SECONDS + 10),
+        **client_arguments(settings, connect_timeout=5, read_timeout=read_timeout_seconds),
     )
 
 

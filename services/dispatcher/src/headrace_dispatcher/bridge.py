@@ -123,7 +123,7 @@ def _taken(name: TransportName, dispatch: Dispatch, receipt: Receipt) -> Change:
         message="Sent to SQS, waiting for an analysis server"
         if name is TransportName.SQS
         else "Taken by the analysis server",
-        metadata=receipt.metadata,
+        metadata=dispatch.metadata | receipt.metadata,
         transport=name,
         takes_up=True,
     )

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import structlog
 
 from headrace_common import webhooks
-from headrace_common.contracts.analysis import AnalysisRequest
+from headrace_common.contracts.analysis import ANALYSIS_PROGRESS, AnalysisRequest
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
@@ -157,6 +157,10 @@ class Dispatching:
             request=build_request(job, self._settings, now=datetime.now(UTC)),
             lane=Lane(job.lane),
             trace=current_trace(),
+            # Who is asked again has not begun: what another told before says nothing of it.
+            metadata={ANALYSIS_PROGRESS: None}
+            if job.status == JobStatus.QUEUED_FOR_ANALYSIS
+            else {},
         )
 
 

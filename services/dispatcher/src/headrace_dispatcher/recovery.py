@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
+from headrace_common.contracts.analysis import ANALYSIS_PROGRESS
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
 from headrace_dispatcher.settings import DispatcherSettings
@@ -43,8 +44,9 @@ def plan_recovery(job: Job, settings: DispatcherSettings, *, now: datetime) -> R
     """
     if job.status == JobStatus.QUEUED_FOR_ANALYSIS:
         return _unanswered(job, settings, now=now)
-    due = {rule.status: rule for rule in _rules(settings, now - job.stage_entered_at)}
-    return due[JobStatus(job.status)].recovery if job.status in due else None
+    due = {rule.status.value: rule for rule in _rules(settings, now - job.stage_entered_at)}
+    # A version after this one may know more statuses: they are its own affair.
+    return due[job.status].recovery if job.status in due else None
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,20 @@ def _unanswered(job: Job, settings: DispatcherSettings, *, now: datetime) -> Rec
     """Decide on a job that an analysis server has.
 
     One that has begun shows signs of life, so that silence counts; one that has not may be
-    waiting in SQS, which is nobody's fault.
+    waiting in SQS, which is nobody's fault. Signs of life alone do not go on for ever either.
     """
-    begun = "analysis_progress" in job.meta
-    silence = now - (job.updated_at if begun else job.stage_entered_at)
-    limit = timedelta(
-        seconds=settings.job_stage_timeout_seconds if begun else settings.analysis_deadline_seconds
-    )
-    if silence <= limit:
+    deadline = timedelta(seconds=settings.analysis_deadline_seconds)
+    in_stage = silence = now - job.stage_entered_at
+    limit = deadline
+    if job.meta.get(ANALYSIS_PROGRESS) is not None:
+        silence = now - job.updated_at
+        limit = timedelta(seconds=settings.job_stage_timeout_seconds)
+    if silence <= limit and in_stage <= deadline:
         return None
-    reason = f"no answer from an analysis server within {limit}"
-    if job.deliveries > settings.job_max_retries:
+    reason = f"no answer from an analysis server within {limit if silence > limit else deadline}"
+    # Asking may fail too, and is not counted then: as long as every try might have taken.
+    tries = settings.job_max_retries + 1
+    if job.deliveries >= tries or in_stage > tries * deadline:
         return Recovery(
             Action.FAIL, "analysis_timed_out", f"{reason}, asked {job.deliveries} times"
         )

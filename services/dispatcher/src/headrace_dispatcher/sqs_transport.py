@@ -1,7 +1,7 @@
 """The way over SQS: one SendMessageBatch for up to ten jobs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+#: A send is answered in milliseconds; a stop waits for those that are under way, three tries each.
+_READ_TIMEOUT_SECONDS: Final = 10.0
+
 
 class SqsTransport:
     """Sends jobs to the SQS queue of their lane."""
@@ -27,7 +30,7 @@ class SqsTransport:
     def __init__(self, settings: SqsSettings) -> None:
         """Make the client; nothing is sent yet."""
         self.max_bytes = settings.sqs_max_message_bytes
-        self._client = sqs_client(settings)
+        self._client = sqs_client(settings, read_timeout_seconds=_READ_TIMEOUT_SECONDS)
         self._urls = lane_queue_urls(settings)
 
     def destinations(self) -> Sequence[str]:

@@ -22,10 +22,10 @@ from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import continue_trace
+from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.recovery import Action, Recovery, plan_recovery
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_dispatcher.transports import TransportError
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ class Sweep:
         """Work with these; nothing happens before `start`."""
         self._database = database
         self._store = store
-        self._dispatching = dispatching
+        self._asking = AskingAgain(dispatching, store)
         self._broker = broker
         self._settings = settings
         self._cursor: tuple[datetime, str] | None = None
@@ -73,7 +73,7 @@ class Sweep:
             raise RuntimeError("the sweep has ended")
 
     def stop(self) -> None:
-        """End the loop after the job in hand."""
+        """End the loop after what is in hand, which takes seconds."""
         self._stop.set()
         self._thread.join()
 
@@ -85,8 +85,14 @@ class Sweep:
             )
             if not mine:
                 return 0
-            jobs = self._next_jobs()
-            return sum(self._recover(job, plan) for job, plan in self._due(jobs))
+            due = self._due(self._next_jobs())
+            unanswered = [pair for pair in due if pair[1].action is Action.ASK_AGAIN]
+            others = [pair for pair in due if pair[1].action is not Action.ASK_AGAIN]
+            recovered = sum(self._recovered(job, plan) for job, plan in others)
+            asked = self._asking.ask([job for job, _ in unanswered])
+        for plan in (plan for job, plan in unanswered if job.id in asked):
+            _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
+        return recovered + len(asked)
 
     def _loop(self) -> None:
         while not self._stop.wait(self._settings.sweep_interval_seconds):
@@ -94,6 +100,9 @@ class Sweep:
                 self.round()
             except (SQLAlchemyError, QueueUnavailableError) as error:
                 log.warning("dispatcher.sweep_postponed", error=str(error)[:500])
+            except Exception:
+                # Whatever else it is, the next round gets its chance.
+                log.exception("dispatcher.sweep_failed")
 
     def _next_jobs(self) -> list[Job]:
         """Return the next rows from where the last round ended, oldest stage first."""
@@ -137,18 +146,25 @@ class Sweep:
             if plan.action is not Action.REQUEUE_IF_LOST or (job.queue_message_id or "") in lost
         ]
 
-    def _recover(self, job: Job, plan: Recovery) -> bool:
+    def _recovered(self, job: Job, plan: Recovery) -> bool:
         with continue_trace(job.trace, "recover job", job_id=job.id):
             log.warning("dispatcher.job_recovered", code=plan.code, action=plan.action.value)
-            match plan.action:
-                case Action.FAIL:
-                    self._fail(job, plan)
-                case Action.ASK_AGAIN:
-                    self._ask_again(job)
-                case Action.REQUEUE | Action.REQUEUE_IF_LOST:
-                    self._requeue(job, plan)
+            try:
+                self._recover(job, plan)
+            except (SQLAlchemyError, QueueUnavailableError):
+                raise  # the others would fare no better
+            except Exception:
+                # One job at fault must not keep those behind it waiting for ever.
+                log.exception("dispatcher.job_not_recovered")
+                return False
         _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
         return True
+
+    def _recover(self, job: Job, plan: Recovery) -> None:
+        if plan.action is Action.FAIL:
+            self._fail(job, plan)
+        else:
+            self._requeue(job, plan)
 
     def _requeue(self, job: Job, plan: Recovery) -> None:
         lane, message_id = Lane(job.lane), str(uuid4())
@@ -170,12 +186,6 @@ class Sweep:
                 self._broker,
                 new_message(dispatch_actor(lane), lane.queue_name, payload, message_id=message_id),
             )
-
-    def _ask_again(self, job: Job) -> None:
-        try:
-            self._dispatching.send(job).result()
-        except TransportError as error:
-            log.warning("dispatcher.not_asked_again", reason=error.reason)
 
     def _fail(self, job: Job, plan: Recovery) -> None:
         change = Change(

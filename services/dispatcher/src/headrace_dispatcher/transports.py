@@ -26,11 +26,13 @@ class Dispatch:
         request: what the server gets.
         lane: decides the queue.
         trace: W3C trace context to go along.
+        metadata: for the job, once it is taken.
     """
 
     request: AnalysisRequest
     lane: Lane
     trace: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

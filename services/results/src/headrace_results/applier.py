@@ -4,11 +4,11 @@ import structlog
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from headrace_common.contracts import AnalysisReport, JobStatus
+from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobStatus
 from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_results import inbox
-from headrace_results.apply import ANALYSIS_PROGRESS, JobState, change_for, outcome_text
+from headrace_results.apply import JobState, change_for, outcome_text
 from headrace_results.metrics import REPORTS_APPLIED
 
 log = structlog.get_logger()

@@ -1,16 +1,12 @@
 """What a report means for its job: pure decisions."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import JsonValue
 
-from headrace_common.contracts import AnalysisReport, JobStatus, ReportStatus
+from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobStatus, ReportStatus
 from headrace_common.jobs import Change, Failure, Outcome
 from headrace_common.jobs.states import analysis_progress
-
-#: Metadata: per cent that the analysis server itself told.
-ANALYSIS_PROGRESS: Final = "analysis_progress"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Services share these contracts and no code. Everything here is plain data; golde
 """
 
 from headrace_common.contracts.analysis import (
+    ANALYSIS_PROGRESS,
     JOB_TYPE,
     SOURCE,
     AnalysisReport,
@@ -24,6 +25,7 @@ from headrace_common.contracts.messages import (
 )
 
 __all__ = [
+    "ANALYSIS_PROGRESS",
     "APPLY_REPORT_QUEUE",
     "EVENTS_CHANNEL",
     "JOB_TYPE",

@@ -10,6 +10,9 @@ from headrace_common.contracts.lanes import Lane
 
 JOB_TYPE: Final = "audio_analysis"
 SOURCE: Final = "fastapi_backend"
+#: Key of a job's metadata: per cent that the analysis server itself told last; null or absent
+#: while the one that was asked last has told none.
+ANALYSIS_PROGRESS: Final = "analysis_progress"
 
 
 class AnalysisRequest(BaseModel):

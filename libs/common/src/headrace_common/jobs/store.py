@@ -185,6 +185,9 @@ class JobStore:
                 .where(Job.id == job.id)
                 .values({Job.meta: Job.meta.op("||")(change.metadata)})
             )
+        if not JobStatus(job.status).is_final:
+            # Whoever says something of an open job, even late, lives.
+            job.updated_at = func.clock_timestamp()
         event = None
         if job.event_sequence < _MAX_IGNORED_EVENTS:
             job.event_sequence += 1
