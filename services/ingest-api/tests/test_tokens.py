@@ -178,3 +178,5 @@ def test_each_scope_opens_its_routes_only(api: IngestApi, backend: Backend, toke
 def test_a_large_json_body_is_413(api: IngestApi) -> None:
     answer = api.client.post("/tokens", json={"metadata": {"a": "x" * 1_100_000}})
     assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "too_large"

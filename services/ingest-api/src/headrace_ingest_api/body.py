@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from headrace_common.errors import RequestTimeoutError, TooLargeError
+from headrace_common.web import own_body_limit
 
 
 class ClientGoneError(Exception):
@@ -50,6 +51,7 @@ async def receive(
         RequestTimeoutError: the client sends nothing, or far too slowly.
         TooLargeError: `refusal`.
     """
+    own_body_limit(request)
     stream = request.stream()
     clock = asyncio.get_running_loop().time
     received, waited = 0, 0.0

@@ -1,6 +1,5 @@
 """The routes of tokens and of their reference files (A2)."""
 
-import sys
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -109,7 +108,6 @@ def references_router(resources: Resources) -> APIRouter:
         response_model=TokenView,
         responses=problems,
         openapi_extra=_raw_body("text/plain", "A Praat TextGrid"),
-        max_body_size=sys.maxsize,
     )
     async def put_textgrid(request: Request, token_id: str, _caller: _Writer) -> Any:
         """Store the token's reference alignment; the body is the TextGrid itself."""
@@ -120,7 +118,6 @@ def references_router(resources: Resources) -> APIRouter:
         response_model=TokenView,
         responses=problems,
         openapi_extra=_raw_body("application/json", "The reference pitch"),
-        max_body_size=sys.maxsize,
     )
     async def put_pitch(request: Request, token_id: str, _caller: _Writer) -> Any:
         """Store the token's reference pitch; the body is the JSON itself."""

@@ -1,6 +1,5 @@
 """`POST /tokens/{token_id}/upload-audio` (A1)."""
 
-import sys
 from typing import Annotated, Any, Final
 
 import structlog
@@ -37,8 +36,6 @@ log = structlog.get_logger()
 
 #: nginx's status for a client that went away: nobody reads it but the log and the metric.
 CLIENT_CLOSED_REQUEST: Final = 499
-#: The intake counts the body itself, against a setting, and with a better answer.
-_OWN_LIMIT: Final = sys.maxsize
 
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -111,7 +108,6 @@ def uploads_router(intake: UploadIntake) -> APIRouter:
         response_model=UploadAnswer,
         responses=_RESPONSES,
         openapi_extra=_FORM,
-        max_body_size=_OWN_LIMIT,
     )
     async def upload_audio(
         request: Request,

@@ -33,9 +33,6 @@ def build_app(settings: ResultsSettings) -> FastAPI:
         alive=process.alive(),
         ready=process.ready(),
         lifespan=lifespan,
-        # FastAPI would answer a body that is too large in plain text; the one route that reads a
-        # body has the limit itself.
-        max_body_size=None,
     )
     # `web.serve` replaces it by the event that it sets when the server stops.
     app.state.stopping = asyncio.Event()

@@ -19,6 +19,7 @@ from headrace_common.errors import (
 )
 from headrace_common.settings import WebhookSettings
 from headrace_common.telemetry import current_trace
+from headrace_common.web import own_body_limit
 from headrace_common.web.problems import responses
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
@@ -122,6 +123,7 @@ async def _raw_body(request: Request) -> bytes:
     Raises:
         TooLargeError: it is, or is said to be, larger than MAX_BODY_BYTES.
     """
+    own_body_limit(request)
     too_large = TooLargeError(f"a report has at most {MAX_BODY_BYTES} bytes")
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > MAX_BODY_BYTES:

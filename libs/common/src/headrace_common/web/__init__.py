@@ -2,7 +2,8 @@
 
 from headrace_common.web.app import create_app
 from headrace_common.web.auth import Authenticator, requires
+from headrace_common.web.body_limit import own_body_limit
 from headrace_common.web.health import Check
 from headrace_common.web.serve import serve
 
-__all__ = ["Authenticator", "Check", "create_app", "requires", "serve"]
+__all__ = ["Authenticator", "Check", "create_app", "own_body_limit", "requires", "serve"]

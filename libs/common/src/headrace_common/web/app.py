@@ -9,10 +9,11 @@ from fastapi_offline import FastAPIOffline
 
 from headrace_common.settings import ProcessSettings
 from headrace_common.web import problems
+from headrace_common.web.body_limit import BodyLimit
 from headrace_common.web.health import Check, health_router
 from headrace_common.web.middleware import RequestContext
 
-#: JSON bodies are small; a route that streams sets its own limit.
+#: JSON bodies are small; a route that streams lifts it (`own_body_limit`) and has its own.
 MAX_JSON_BODY_BYTES: Final = 1024 * 1024
 
 
@@ -41,7 +42,7 @@ def create_app(
         description=description,
         version="1",
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
-        **{"max_body_size": MAX_JSON_BODY_BYTES, **options},
+        **options,
     )
     problems.install(app)
     app.include_router(health_router(service, alive=alive, ready=ready))
@@ -53,5 +54,6 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["x-trace-id", "retry-after"],
         )
+    app.add_middleware(BodyLimit, most_bytes=MAX_JSON_BODY_BYTES)
     app.add_middleware(RequestContext)
     return app

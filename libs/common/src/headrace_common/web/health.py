@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
@@ -62,14 +63,12 @@ def health_router(service: str, *, alive: Sequence[Check], ready: Sequence[Check
     router = APIRouter(tags=["health"])
 
     @router.get("/health/live", response_model=LiveView, responses={503: {"model": HealthView}})
-    def live(response: Response) -> LiveView | HealthView:
+    def live() -> Any:
         """Whether the process works; it should be restarted if not."""
         view = _run(service, alive)
         if view.status == "ok":
             return LiveView(service=service)
-        response.status_code = 503
-        response.body = view.model_dump_json().encode()
-        return view
+        return JSONResponse(view.model_dump(), 503)
 
     @router.get("/health/ready", responses={503: {"model": HealthView}})
     @router.get("/health", responses={503: {"model": HealthView}})

@@ -15,7 +15,12 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from headrace_common.errors import HeadraceError, UnauthorizedError, UnavailableError
+from headrace_common.errors import (
+    HeadraceError,
+    TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
+)
 
 log = structlog.get_logger()
 
@@ -99,6 +104,8 @@ def install(app: FastAPI) -> None:
 
     async def plain(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
+        if error.status_code == TooLargeError.status:
+            return problem_response(TooLargeError(error.detail))
         title = HTTPStatus(error.status_code).phrase
         code = title.lower().replace(" ", "_").replace("-", "_")
         problem = Problem(title=title, status=error.status_code, detail=error.detail, code=code)

@@ -1,0 +1,108 @@
+"""What every app does with a request, served by uvicorn as in production."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+from headrace_common.settings import ProcessSettings
+from headrace_common.web import Check, create_app, own_body_limit
+from headrace_common.web.app import MAX_JSON_BODY_BYTES
+from headrace_local.waiting import wait_until
+
+JSON = {"content-type": "application/json"}
+
+
+class Note(BaseModel):
+    text: str
+
+
+def _app() -> FastAPI:
+    def fail() -> None:
+        raise RuntimeError("a thread with a secret name has ended")
+
+    app = create_app(
+        ProcessSettings(), service="notes", description="", alive=[Check("thread", fail)]
+    )
+
+    @app.post("/notes")
+    def take(note: Note) -> int:
+        return len(note.text)
+
+    @app.post("/streams")
+    async def stream(request: Request) -> int:
+        own_body_limit(request)
+        return sum([len(chunk) async for chunk in request.stream()])
+
+    @app.get("/notes")
+    def read() -> str:
+        return "nothing"
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(_app(), log_config=None, lifespan="off"))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+        thread.start()
+        wait_until(lambda: server.started)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def _whole(body: bytes) -> bytes:
+    return body
+
+
+def _in_chunks(body: bytes) -> Iterator[bytes]:
+    for start in range(0, len(body), 65_536):
+        yield body[start : start + 65_536]
+
+
+@pytest.mark.parametrize("sent", [_whole, _in_chunks])
+def test_a_body_that_is_too_large_is_a_problem(
+    url: str, sent: Callable[[bytes], bytes | Iterator[bytes]]
+) -> None:
+    body = b'{"text": "' + b"x" * MAX_JSON_BODY_BYTES + b'"}'
+    answer = httpx.post(f"{url}/notes", content=sent(body), headers=JSON)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "too_large"
+    assert str(MAX_JSON_BODY_BYTES) in answer.json()["detail"]
+
+
+def test_a_body_within_the_limit_is_taken(url: str) -> None:
+    body = b'{"text": "' + b"x" * (MAX_JSON_BODY_BYTES - 12) + b'"}'
+    assert len(body) == MAX_JSON_BODY_BYTES
+    assert httpx.post(f"{url}/notes", content=body, headers=JSON).json() == MAX_JSON_BODY_BYTES - 12
+
+
+def test_who_reads_the_body_as_a_stream_sets_the_limit(url: str) -> None:
+    body = b"x" * (3 * MAX_JSON_BODY_BYTES)
+    assert httpx.post(f"{url}/streams", content=body).json() == len(body)
+
+
+def test_a_body_that_nobody_reads_hides_no_answer(url: str) -> None:
+    body = b"x" * (MAX_JSON_BODY_BYTES + 1)
+    assert httpx.post(f"{url}/nowhere", content=body).json()["code"] == "not_found"
+    assert httpx.request("GET", f"{url}/notes", content=body).json() == "nothing"
+
+
+def test_a_dead_part_is_503_and_is_told_by_its_kind_only(url: str) -> None:
+    answer = httpx.get(f"{url}/health/live")
+    assert answer.status_code == 503
+    check = answer.json()["checks"]["thread"]
+    assert (answer.json()["status"], check["ok"], check["error"]) == (
+        "unavailable",
+        False,
+        "RuntimeError",
+    )
