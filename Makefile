@@ -46,6 +46,7 @@ format: setup ## Format, and mend what lint can mend
 
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
+	$(BIN)/python benchmarks/dispatch_throughput.py
 
 reference: setup ## Write the OpenAPI files and the settings page from the code
 	$(BIN)/python scripts/export_reference.py

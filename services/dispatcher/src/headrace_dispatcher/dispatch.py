@@ -13,7 +13,7 @@ from headrace_common.contracts.analysis import ANALYSIS_PROGRESS, AnalysisReques
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
-from headrace_common.jobs import Change, Failure, JobStore
+from headrace_common.jobs import Change, Failure, JobStore, Outcome
 from headrace_common.telemetry import current_trace
 from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.settings import DispatcherSettings
@@ -86,19 +86,10 @@ class Dispatching:
         Raises:
             RetryLaterError: it was not taken, and is to be tried again.
         """
-        job = self._load(job_id)
-        if job is None or JobStatus(job.status) not in _DISPATCHABLE:
-            log.info("dispatcher.message_obsolete", status=job.status if job else None)
+        taken = self._take_up(job_id)
+        if taken is None:
             return
-        taken_up = Change(
-            job_id=job_id,
-            to=JobStatus.PROCESSING,
-            message="Picked up by a dispatcher",
-            takes_up=True,
-        )
-        outcome = self._store.apply([taken_up])[0]
-        if not outcome.applied:
-            return
+        job, outcome = taken
         if outcome.deliveries > self._settings.job_max_retries + 1:
             # A refusal ends the job within its budget, so that every one of these ended in a
             # worker's death or in an error of ours.
@@ -148,9 +139,22 @@ class Dispatching:
             ]
         )
 
-    def _load(self, job_id: str) -> Job | None:
+    def _take_up(self, job_id: str) -> tuple[Job, Outcome] | None:
+        """Note that a worker has the job; None if there is nothing to dispatch any more."""
+        change = Change(
+            job_id=job_id,
+            to=JobStatus.PROCESSING,
+            message="Picked up by a dispatcher",
+            takes_up=True,
+        )
         with self._database.begin() as session:
-            return session.get(Job, job_id)
+            job = session.get(Job, job_id)
+            if job is None or JobStatus(job.status) not in _DISPATCHABLE:
+                log.info("dispatcher.message_obsolete", status=job.status if job else None)
+                return None
+            outcome = self._store.apply_in(session, [change])[0]
+        self._store.publish([outcome])
+        return (job, outcome) if outcome.applied else None
 
     def _dispatch(self, job: Job) -> Dispatch:
         return Dispatch(
