@@ -290,9 +290,25 @@ def test_an_id_that_is_used_again_keeps_the_first_report(bench: Bench, replica: 
     wait_until(lambda: "webhook.id_reused" in replica.log)
 
 
-def test_an_id_is_the_jobs_own(bench: Bench, replica: Replica) -> None:
-    for _ in range(2):
-        assert bench.report(replica, bench.job(), DONE, webhook_id="msg_1").json()["delivery"] == 1
+def test_a_captured_webhook_is_good_for_its_job_only(bench: Bench, replicas: list[Replica]) -> None:
+    """The signature covers the body and the id; which job it is about may stand in the query."""
+    job_id, other = bench.job(), bench.job()
+    body = json.dumps(DONE).encode()
+    captured = bench.signed(body)
+
+    first = post(replicas[0], params={"job_id": job_id}, content=body, headers=captured)
+    replayed = [
+        post(replica, params={"job_id": other}, content=body, headers=captured)
+        for replica in replicas
+    ]
+    again = post(replicas[1], params={"job_id": job_id}, content=body, headers=captured)
+
+    assert first.status_code == 202
+    assert [problem(answer) for answer in replayed] == [(409, "webhook_of_another_job")] * 2
+    assert (again.status_code, again.json()["delivery"]) == (202, 2)
+    assert bench.outcomes(job_id) == ["applied"]
+    assert bench.inbox(other) == []
+    assert bench.view(other).status is JobStatus.QUEUED_FOR_ANALYSIS
 
 
 @pytest.mark.parametrize("final", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from headrace_common.db import InboxReport, Job
-from headrace_common.errors import NotFoundError
+from headrace_common.errors import ConflictError, NotFoundError
 from headrace_results.reports import canonical
 
 POISONED: Final = "poisoned: "
@@ -28,6 +28,13 @@ class Source(StrEnum):
     WEBHOOK = "webhook"  #: signed
     CALLBACK = "callback"  #: with the job's token
     SQS = "sqs"
+
+
+class WebhookOfAnotherJobError(ConflictError):
+    """A webhook's id came in before, with another job: a replay, or a sender at fault."""
+
+    code = "webhook_of_another_job"
+    title = "Webhook of another job"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +73,13 @@ class Receipt:
         return self.deliveries > 1
 
 
-def signed_key(job_id: str, webhook_id: str) -> str:
-    """Return the key by which a replay of a signed webhook is recognised."""
-    return f"webhook:{job_id}:{webhook_id}"
+def signed_key(webhook_id: str) -> str:
+    """Return the key by which a replay of a signed webhook is recognised.
+
+    The job is no part of it: where only the query names the job, no signature covers that, and
+    a captured webhook could be replayed for any other job.
+    """
+    return f"webhook:{webhook_id}"
 
 
 def content_key(job_id: str, payload: dict[str, JsonValue]) -> str:
@@ -82,6 +93,7 @@ def keep(session: Session, new: NewReport) -> Receipt:
 
     Raises:
         NotFoundError: there is no such job.
+        WebhookOfAnotherJobError: its key was used for another job; nothing is stored.
     """
     job_trace = session.scalar(select(Job.trace).where(Job.id == new.job_id))
     if job_trace is None:
@@ -102,13 +114,16 @@ def keep(session: Session, new: NewReport) -> Receipt:
                 InboxReport.deliveries: InboxReport.deliveries + 1,
                 InboxReport.last_received_at: func.clock_timestamp(),
             },
+            where=InboxReport.job_id == new.job_id,
         )
         .returning(
             InboxReport.id,
             InboxReport.deliveries,
             (InboxReport.payload == literal(new.payload, JSONB)).label("same_payload"),
         )
-    ).one()
+    ).one_or_none()
+    if row is None:
+        raise WebhookOfAnotherJobError("this webhook-id was used for a report on another job")
     return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload)
 
 

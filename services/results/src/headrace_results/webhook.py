@@ -23,7 +23,7 @@ from headrace_common.web import own_body_limit
 from headrace_common.web.problems import responses
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
-from headrace_results.inbox import NewReport, Receipt, Source
+from headrace_results.inbox import NewReport, Receipt, Source, WebhookOfAnotherJobError
 from headrace_results.metrics import REPORTS_RECEIVED, REPORTS_REFUSED
 from headrace_results.params import OptionalIdQuery
 from headrace_results.reports import job_id_of, read_report
@@ -74,6 +74,7 @@ class WebhookReceiver:
             UnauthorizedError: neither signature nor token is valid.
             UnprocessableError: not a report.
             NotFoundError: no such job.
+            WebhookOfAnotherJobError: its id came in before, for another job.
         """
         try:
             webhook_id = self._authenticate(body, headers, job_id=job_id, token=token)
@@ -148,7 +149,9 @@ def webhook_router(receiver: WebhookReceiver, path: str) -> APIRouter:
     @router.post(
         path,
         status_code=status.HTTP_202_ACCEPTED,
-        responses=responses(NotFoundError, TooLargeError, UnprocessableError),
+        responses=responses(
+            NotFoundError, WebhookOfAnotherJobError, TooLargeError, UnprocessableError
+        ),
         openapi_extra=_documented_body(),
     )
     def receive_report(
@@ -185,7 +188,7 @@ def _new_report(
         job_id=job_id,
         dedup_key=inbox.content_key(job_id, received.payload)
         if webhook_id is None
-        else inbox.signed_key(job_id, webhook_id),
+        else inbox.signed_key(webhook_id),
         source=Source.CALLBACK if webhook_id is None else Source.WEBHOOK,
         payload=received.payload,
         # Without a trace of the sender's, the report belongs to the job's own.
