@@ -82,14 +82,24 @@ def settings_page() -> str:
         "",
         "<!-- Written by `make reference` from the settings classes. -->",
     ]
-    shown: set[str] = set()
     for heading, group in GROUPS.items():
-        fields = {name: f for name, f in group.model_fields.items() if name not in shown}
-        shown |= set(fields)
+        fields = {name: group.model_fields[name] for name in _own_fields(group)}
         lines += ["", f"## {heading}", "", *_groups_of(group)]
         lines += ["| variable | default | |", "|---|---|---|"]
         lines += [*(_row(name, field) for name, field in sorted(fields.items()))]
     return "\n".join(lines) + "\n"
+
+
+def _own_fields(group: type[SettingsGroup]) -> list[str]:
+    """Return the fields that a group does not have from another one on the page."""
+    inherited = {
+        name
+        for base in group.__mro__[1:]
+        if base in GROUPS.values()
+        for name in base.__annotations__
+    }
+    overridden = set(group.__annotations__)
+    return [name for name in group.model_fields if name in overridden or name not in inherited]
 
 
 def _groups_of(group: type[SettingsGroup]) -> list[str]:

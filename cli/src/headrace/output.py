@@ -1,14 +1,18 @@
 """What commands print: JSON for programs, tables and lines for people."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+#: Wide enough that no line is broken where another program reads.
+_PIPE_WIDTH: Final = 1_000
+
+console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 errors = Console(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

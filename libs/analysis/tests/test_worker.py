@@ -487,7 +487,9 @@ def test_large_results_are_linked(bench: Bench) -> None:
     assert json.loads(store.kept[f"{job_id}/report.json"])["result"] == {"text": "x" * 5_000}
 
 
-@pytest.mark.parametrize("result", [{"x": object()}, ["a list"], None])
+@pytest.mark.parametrize(
+    "result", [{"x": object()}, {"x": float("nan")}, {"x": [float("inf")]}, ["a list"], None]
+)
 def test_what_is_no_json_object_fails_the_job(bench: Bench, result: object) -> None:
     job_id = bench.send()
     with bench.running(lambda _: result):

@@ -131,6 +131,20 @@ def test_the_stack_is_found_from_below(tmp_path: Path, monkeypatch: pytest.Monke
     assert find_stack(tmp_path.parent) is None or find_stack(tmp_path.parent) != found
 
 
+def test_commands_below_mean_the_stack_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    below = tmp_path / "some" / "where"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert resolve_directory() == below / ".headrace", "there is none above"
+    directory = tmp_path / ".headrace"
+    directory.mkdir()
+    _state(directory).save(StackLayout(directory).state)
+    assert resolve_directory() == directory
+
+
 def test_the_variable_names_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "elsewhere"
     directory.mkdir()

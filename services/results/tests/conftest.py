@@ -8,8 +8,8 @@ from headrace_local.pytest_plugin import LocalServers
 
 #: Short enough that a test need not wait, long enough that a slow machine stays in order.
 QUICK = {
-    "REPORT_RETRY_SECONDS": "1",
-    "REPORT_SWEEP_SECONDS": "0.3",
+    "INBOX_RETRY_SECONDS": "1",
+    "INBOX_SWEEP_SECONDS": "0.3",
     "SQS_RESULT_WAIT_SECONDS": "1",
     "SSE_POLL_SECONDS": "0.5",
     "SSE_SAFETY_POLL_SECONDS": "2",

@@ -20,7 +20,7 @@ def test_the_least_settings_suffice() -> None:
         ({"callback_token_secrets": ""}, "WEBHOOK_SECRETS or CALLBACK_TOKEN_SECRETS"),
         ({"database_pool_size": 11, "results_worker_threads": 4}, None),
         ({"database_pool_size": 10, "results_worker_threads": 8}, "DATABASE_POOL_SIZE"),
-        ({"report_max_attempts": 0}, "greater than or equal to 1"),
+        ({"inbox_max_attempts": 0}, "greater than or equal to 1"),
         ({"sqs_result_wait_seconds": 21}, "less than or equal to 20"),
     ],
 )

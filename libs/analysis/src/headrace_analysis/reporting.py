@@ -1,6 +1,7 @@
 """Saying how a job is: what a report consists of, and sending it until it is taken."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ def final_body(job_id: str, end: AnalysisOutcome | Failure) -> bytes:
             message=end.message,
             result=dict(end.result),
         )
+        json.dumps(report.result, allow_nan=False)  # Pydantic would write null for NaN
     return _body(report)
 
 

@@ -207,7 +207,7 @@ class WebhookSettings(SettingsGroup):
     webhook_url: HttpUrlText = Field(description="Public URL of the results service's webhook")
     webhook_secrets: SecretList = Field(
         default=(),
-        description="Standard Webhooks secrets (whsec_...); the first signs, all verify",
+        description="Standard Webhooks secrets (whsec_...); each signs, and each verifies",
     )
     callback_token_secrets: SecretList = Field(
         default=(),

@@ -16,10 +16,21 @@ _PASSABLE: Final = 0o711
 
 
 def resolve_directory(directory: Path | None = None) -> Path:
-    """Return the stack's directory: as given, else HEADRACE_HOME, else `.headrace` here."""
+    """Return the stack's directory.
+
+    As given, else HEADRACE_HOME, else the nearest `.headrace` with a stack here or above, else
+    `.headrace` here.
+    """
     if directory is None:
-        directory = Path(os.environ.get(HOME_VARIABLE) or Path.cwd() / DIRECTORY_NAME)
+        home = os.environ.get(HOME_VARIABLE)
+        directory = Path(home) if home else _nearest(Path.cwd())
     return directory.expanduser().resolve()
+
+
+def _nearest(start: Path) -> Path:
+    candidates = [place / DIRECTORY_NAME for place in (start, *start.parents)]
+    made = (place for place in candidates if StackLayout(place).state.exists())
+    return next(made, candidates[0])
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,4 @@ def cancel(store: JobStore, job_id: str) -> None:
     change = Change(job_id=job_id, to=JobStatus.CANCELLED, message="Cancelled by a client")
     outcome = store.apply([change])[0]
     if not outcome.applied:
-        raise JobFinishedError(
-            f"the job is {outcome.status}, so it cannot be cancelled", job_status=outcome.status
-        )
+        raise JobFinishedError(f"the job is already {outcome.status}", job_status=outcome.status)

@@ -46,7 +46,7 @@ class ResultsProcess:
         applier = ReportApplier(
             self.database,
             JobStore(self.database, EventPublisher(self._redis), retention=settings.job_retention),
-            max_attempts=settings.report_max_attempts,
+            max_attempts=settings.inbox_max_attempts,
         )
         register_actors(self._broker, applier)
         self._worker = EmbeddedWorker(
@@ -113,8 +113,8 @@ class ResultsProcess:
         sweep = Sweep(
             self.database,
             applier,
-            retry_seconds=self._settings.report_retry_seconds,
-            interval_seconds=self._settings.report_sweep_seconds,
+            retry_seconds=self._settings.inbox_retry_seconds,
+            interval_seconds=self._settings.inbox_sweep_seconds,
         )
         return Repeater("sweep", sweep.step)
 

@@ -33,16 +33,16 @@ class ResultsSettings(
     results_worker_threads: int = Field(
         default=4, ge=1, le=64, description="Reports applied at a time"
     )
-    report_retry_seconds: float = Field(
+    inbox_retry_seconds: float = Field(
         default=10,
         gt=0,
         description="Age at which a report that is not applied is tried again; "
         "doubles with each attempt",
     )
-    report_sweep_seconds: float = Field(
+    inbox_sweep_seconds: float = Field(
         default=5, gt=0, description="How often such reports are looked for"
     )
-    report_max_attempts: int = Field(
+    inbox_max_attempts: int = Field(
         default=12, ge=1, le=20, description="After so many a report is set aside as poisoned"
     )
 

@@ -191,7 +191,7 @@ class JobStore:
         event = None
         if job.event_sequence < _MAX_IGNORED_EVENTS:
             job.event_sequence += 1
-            message = f"Ignored, the job is {job.status}: {change.to} ({change.message})"
+            message = f"Ignored, came too late: {change.message or change.to}"
             data: dict[str, JsonValue] = {
                 **change.data,
                 **change.metadata,

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from headrace_common.errors import (
+    ForbiddenError,
     HeadraceError,
     TooLargeError,
     UnauthorizedError,
@@ -42,7 +43,11 @@ class Problem(BaseModel):
 def responses(*errors: type[HeadraceError]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses=` of a route that may raise `errors`, for OpenAPI."""
     documented: dict[int | str, dict[str, Any]] = {}
-    documented_errors: tuple[type[HeadraceError], ...] = (UnauthorizedError, *errors)
+    documented_errors: tuple[type[HeadraceError], ...] = (
+        UnauthorizedError,
+        ForbiddenError,
+        *errors,
+    )
     for error in documented_errors:
         example = Problem(
             title=error.title, status=error.status, detail="what happened", code=error.code
