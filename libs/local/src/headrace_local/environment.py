@@ -72,6 +72,8 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         # came within a second, which real SQS does not.
         "ANALYSIS_WAIT_SECONDS": "2",
         "ANALYSIS_DEADLINE_SECONDS": "120",
+        # A server here is back within seconds.
+        "RETRY_BASE_SECONDS": "1",
         "LOG_FORMAT": "json",
         "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS),
     }

@@ -37,7 +37,10 @@ class HttpTransport:
         self.max_bytes = max_bytes
         self._url = url
         self._secrets = list(secrets)
-        self._client = httpx.Client(timeout=timeout_seconds, follow_redirects=False)
+        # No proxy from the environment: the one host is configured, and ours.
+        self._client = httpx.Client(
+            timeout=timeout_seconds, follow_redirects=False, trust_env=False
+        )
 
     def destinations(self) -> Sequence[str]:
         """Return the one URL."""
@@ -66,19 +69,24 @@ class HttpTransport:
             message_id = f"{dispatch.request.job_id}:{dispatch.request.timestamp.timestamp()}"
             headers |= webhooks.sign(body, secrets=self._secrets, message_id=message_id)
         try:
-            answer = self._client.post(url, content=body, headers=headers)
+            # Streamed, so that no answer, however long, is read: the status says it all.
+            with self._client.stream("POST", url, content=body, headers=headers) as answer:
+                return _outcome(answer)
         except httpx.HTTPError as error:
             return TransportError(
                 f"the analysis server does not answer: {type(error).__name__}", retryable=True
             )
-        if answer.is_success:
-            return Receipt({"analysis_server_status": answer.status_code})
-        passing = answer.is_server_error or answer.status_code in _PASSING_STATUSES
-        return TransportError(
-            f"the analysis server answered {answer.status_code}",
-            retryable=passing,
-            retry_after=retry_after_seconds(answer.headers.get("retry-after"), now=time.time()),
-        )
+
+
+def _outcome(answer: httpx.Response) -> Receipt | TransportError:
+    if answer.is_success:
+        return Receipt({"analysis_server_status": answer.status_code})
+    passing = answer.is_server_error or answer.status_code in _PASSING_STATUSES
+    return TransportError(
+        f"the analysis server answered {answer.status_code}",
+        retryable=passing,
+        retry_after=retry_after_seconds(answer.headers.get("retry-after"), now=time.time()),
+    )
 
 
 def retry_after_seconds(header: str | None, *, now: float) -> float | None:

@@ -46,7 +46,7 @@ class DispatcherSettings(
         "job may wait in SQS. Once it reported progress, JOB_STAGE_TIMEOUT_SECONDS counts",
     )
     retry_base_seconds: float = Field(
-        default=2, gt=0, description="First delay of a retry; each further one is four times it"
+        default=10, gt=0, description="First delay of a retry; each further one is four times it"
     )
     sweep_interval_seconds: float = Field(default=5, gt=0, le=300)
     lost_after_seconds: float = Field(
