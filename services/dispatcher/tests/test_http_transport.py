@@ -109,3 +109,43 @@ def test_a_server_that_is_away_ends_the_job_after_its_retries(
         )
     assert job.error_code == "dispatch_failed"
     assert "does not answer" in (job.error_message or "")
+
+
+def test_an_answer_without_end_takes_neither_time_nor_memory(
+    scene_with: Callable[..., Scene],
+) -> None:
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(202)
+            self.end_headers()
+            try:
+                while not over.wait(0.01):
+                    self.wfile.write(b"x" * 65_536)
+            except OSError:
+                over.set()  # nobody listens any more
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{http.server_port}/analyze"
+        scene = scene_with(use_sqs_queue=False, analysis_server_url=url)
+        job_id = scene.job()
+        with running(scene):
+            wait_until(
+                lambda: scene.load(job_id),
+                lambda job: job.status == JobStatus.QUEUED_FOR_ANALYSIS,
+                seconds=5,
+            )
+            assert over.wait(5), "the connection was closed"
+    finally:
+        over.set()
+        http.shutdown()
+        thread.join()
+        http.server_close()
