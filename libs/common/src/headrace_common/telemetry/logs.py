@@ -15,17 +15,13 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from headrace_common.telemetry.secrets import REDACTED, without_secrets
 from headrace_common.telemetry.trace import trace_id
 
 #: Fields that hold a secret whatever they hold.
 _SECRET_FIELD: Final = re.compile(
     r"(?i)(^|_)(authorization|password|passwd|secret|secrets|api_?key|cookie|signature|token)$"
 )
-#: Secrets inside text: our own API keys, webhook secrets, tokens in a query, passwords in a URL.
-_SECRET_TEXT: Final = re.compile(
-    r"hr_[0-9a-f]{12}_[\w-]+|whsec_[\w+/=-]+|(?<=[?&]token=)[^&\s\"']+|(?<=://)[^/@\s]*:[^/@\s]+(?=@)"
-)
-_REDACTED: Final = "[redacted]"
 #: Libraries whose own chatter below WARNING is nobody's business.
 _QUIET: Final = (
     "boto3",
@@ -43,14 +39,14 @@ _QUIET: Final = (
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace secrets, by the name of their field or by their looks (a structlog processor)."""
     for key, value in event.items():
-        event[key] = _REDACTED if _SECRET_FIELD.search(key) else _without_secrets(value)
+        event[key] = REDACTED if _SECRET_FIELD.search(key) else _without_secrets(value)
     return event
 
 
 def _without_secrets(value: Any) -> Any:
     """Redact secrets in text, however deep: a traceback is a list of dictionaries."""
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(_REDACTED, value)
+        return without_secrets(value)
     if isinstance(value, dict):
         return {key: _without_secrets(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -7,14 +7,21 @@ where the standard variable OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind
+
+from headrace_common.telemetry.secrets import without_secrets
+
+#: The attribute of OpenTelemetry's conventions that FastAPI fills.
+_QUERY: Final = "url.query"
 
 _tracer = trace.get_tracer("headrace")
 
@@ -22,6 +29,7 @@ _tracer = trace.get_tracer("headrace")
 def configure_tracing(*, service: str) -> None:
     """Install the tracer of this process."""
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(_RedactQueries())
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         # Imported here: it is an optional dependency, and slow to import.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
@@ -30,6 +38,15 @@ def configure_tracing(*, service: str) -> None:
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
+
+
+class _RedactQueries(SpanProcessor):
+    """Keeps the token of a callback URL out of what is exported."""
+
+    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
+        query = (span.attributes or {}).get(_QUERY)
+        if isinstance(query, str):
+            span.set_attribute(_QUERY, without_secrets(query))
 
 
 def current_trace() -> dict[str, str]:
