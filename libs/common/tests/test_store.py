@@ -280,7 +280,15 @@ def test_pages_have_every_job_once(store: JobStore, database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "e30=", "WzEsMl0=", "größe", "WyIyMDI2LTAxLTAxIiwiXHUwMDAwIl0="]
+    "cursor",
+    [
+        "x",
+        "e30=",
+        "WzEsMl0=",
+        "größe",
+        "WyIyMDI2LTAxLTAxIiwiXHUwMDAwIl0=",
+        "WyIyMDI2LTAxLTAxIiwgIlx1ZDgwMCJd",
+    ],
 )
 def test_a_made_up_cursor_is_a_clear_error(cursor: str, database: Database) -> None:
     with database.begin() as session, pytest.raises(BadRequestError):

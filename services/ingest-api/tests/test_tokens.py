@@ -1,3 +1,4 @@
+import base64
 import json
 import uuid
 from collections.abc import Iterator
@@ -180,3 +181,18 @@ def test_a_large_json_body_is_413(api: IngestApi) -> None:
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "too_large"
+
+
+@pytest.mark.parametrize("metadata", ['{"a": "\\ud800"}', '{"\\udfff": 1}', '{"a": ["\\u0000"]}'])
+def test_what_postgres_cannot_store_is_422(api: IngestApi, metadata: str) -> None:
+    body = f'{{"metadata": {metadata}}}'
+    answer = api.client.post("/tokens", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_made_up_cursor_is_400(api: IngestApi) -> None:
+    for item_id in ("\ud800", "\0", 1):
+        text = json.dumps(["2026-01-01T00:00:00+00:00", item_id])
+        cursor = base64.urlsafe_b64encode(text.encode()).decode()
+        answer = api.client.get("/tokens", params={"cursor": cursor})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")

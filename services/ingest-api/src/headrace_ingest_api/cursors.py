@@ -5,6 +5,7 @@ import binascii
 import json
 from datetime import datetime
 
+from headrace_common.db import is_storable
 from headrace_common.errors import BadRequestError
 
 
@@ -25,7 +26,7 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
         when = datetime.fromisoformat(created_at)
     except (ValueError, TypeError, binascii.Error):
         raise _foreign() from None
-    if when.tzinfo is None or not isinstance(item_id, str) or "\0" in item_id:
+    if when.tzinfo is None or not isinstance(item_id, str) or not is_storable(item_id):
         raise _foreign()
     return when, item_id
 

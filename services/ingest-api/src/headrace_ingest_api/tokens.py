@@ -10,15 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from headrace_common.db import Database, Token
+from headrace_common.db import Database, Token, is_storable
 from headrace_common.errors import ConflictError, NotFoundError
 from headrace_ingest_api.cursors import make_cursor, read_cursor
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 MAX_TITLE_CHARACTERS: Final = 500
 MAX_URL_CHARACTERS: Final = 2_000
-#: Postgres keeps no such character, neither in text nor in JSON.
-_NUL: Final = "\0"
 
 
 def _usable_id(value: str) -> str:
@@ -27,23 +25,23 @@ def _usable_id(value: str) -> str:
     return value
 
 
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str) and _NUL in value:
-        raise ValueError("must not contain the character U+0000")
+def _storable(value: Any) -> Any:
+    if isinstance(value, str) and not is_storable(value):
+        raise ValueError("must not contain U+0000 or half of a surrogate pair")
     if isinstance(value, dict):
         for key, item in value.items():
-            _without_nul(key)
-            _without_nul(item)
+            _storable(key)
+            _storable(item)
     if isinstance(value, list):
         for item in value:
-            _without_nul(item)
+            _storable(item)
     return value
 
 
 TokenId = Annotated[str, AfterValidator(_usable_id)]
-Title = Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), AfterValidator(_without_nul)]
-S3Url = Annotated[str, Field(max_length=MAX_URL_CHARACTERS), AfterValidator(_without_nul)]
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_without_nul)]
+Title = Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), AfterValidator(_storable)]
+S3Url = Annotated[str, Field(max_length=MAX_URL_CHARACTERS), AfterValidator(_storable)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
 
 
 class TokenChanges(BaseModel):

@@ -11,6 +11,7 @@ from headrace_common.db.models import (
     JobEventRow,
     Token,
 )
+from headrace_common.db.storable import is_storable
 
 __all__ = [
     "ApiKey",
@@ -21,6 +22,7 @@ __all__ = [
     "Job",
     "JobEventRow",
     "Token",
+    "is_storable",
     "pending_migrations",
     "upgrade",
 ]

@@ -15,6 +15,7 @@ from headrace_common.contracts.events import JobEvent
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db.models import Job, JobEventRow
+from headrace_common.db.storable import is_storable
 from headrace_common.errors import BadRequestError, NotFoundError
 from headrace_common.jobs.store import event_of
 
@@ -169,6 +170,6 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(created_at)
     except (ValueError, TypeError, binascii.Error):
         raise BadRequestError("the cursor is not one that this API gave") from None
-    if not isinstance(job_id, str) or "\0" in job_id:
+    if not isinstance(job_id, str) or not is_storable(job_id):
         raise BadRequestError("the cursor is not one that this API gave")
     return moment, job_id
