@@ -4,6 +4,7 @@ A name that stands in the requirements keeps it to the letter. Durations are sec
 Impossible settings stop a process at boot, with every fault named.
 """
 
+from datetime import timedelta
 from typing import Annotated, Final, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -106,6 +107,14 @@ class DatabaseSettings(SettingsGroup):
     database_pool_size: int = Field(default=10, ge=1, le=200)
     database_connect_timeout_seconds: int = Field(default=3, ge=1, le=60)
     database_statement_timeout_seconds: float = Field(default=15, gt=0, le=600)
+    job_retention_days: float = Field(
+        default=30, gt=0, description="How long a finished job is kept"
+    )
+
+    @property
+    def job_retention(self) -> timedelta:
+        """How long a finished job is kept."""
+        return timedelta(days=self.job_retention_days)
 
     @field_validator("database_url")
     @classmethod

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -60,7 +59,7 @@ class Dispatcher:
         self._store = JobStore(
             self.database,
             EventPublisher(redis_client(settings)),
-            retention=timedelta(days=settings.job_retention_days),
+            retention=settings.job_retention,
         )
         self.transports = make_transports(settings)
         self.bridge = Bridge(

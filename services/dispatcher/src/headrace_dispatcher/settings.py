@@ -52,9 +52,6 @@ class DispatcherSettings(
     lost_after_seconds: float = Field(
         default=30, gt=0, description="A message is looked for once its job has waited so long"
     )
-    job_retention_days: float = Field(
-        default=30, gt=0, description="How long a finished job is kept"
-    )
 
     @model_validator(mode="after")
     def _has_a_way_out(self) -> Self:

@@ -56,17 +56,9 @@ class IngestSettings(ProcessSettings, DatabaseSettings, RedisSettings, S3Setting
     max_reference_bytes: int = Field(
         default=5 * _MIB, ge=1, description="Largest TextGrid or pitch file of a token"
     )
-    job_retention_days: float = Field(
-        default=30, gt=0, description="How long finished jobs are kept"
-    )
     idempotency_key_hours: float = Field(
         default=24, ge=24, description="How long an Idempotency-Key is remembered"
     )
-
-    @property
-    def job_retention(self) -> timedelta:
-        """How long finished jobs are kept."""
-        return timedelta(days=self.job_retention_days)
 
     @property
     def idempotency_key_lifetime(self) -> timedelta:

@@ -1,6 +1,5 @@
 """Settings of the results service."""
 
-from datetime import timedelta
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -21,10 +20,6 @@ class ResultsSettings(
     ProcessSettings, DatabaseSettings, RedisSettings, S3Settings, SqsSettings, WebhookSettings
 ):
     """Everything that the results service reads from its environment."""
-
-    job_retention_days: float = Field(
-        default=30, gt=0, description="How long a finished job is kept"
-    )
 
     database_pool_size: int = Field(
         default=20, ge=1, le=200, description="Workers, streams and requests share it"
@@ -79,11 +74,6 @@ class ResultsSettings(
     s3_public_endpoint_url: HttpUrlText | None = Field(
         default=None, description="S3_ENDPOINT_URL as clients reach it, where that differs"
     )
-
-    @property
-    def job_retention(self) -> timedelta:
-        """How long a finished job is kept."""
-        return timedelta(days=self.job_retention_days)
 
     @model_validator(mode="after")
     def _somebody_may_report(self) -> Self:

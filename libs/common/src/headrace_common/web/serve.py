@@ -3,14 +3,19 @@
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from headrace_common.settings import ProcessSettings
+from headrace_common.telemetry import configure_logging, configure_tracing
 
 log = structlog.get_logger()
+
+Settings = TypeVar("Settings", bound=ProcessSettings)
 
 
 class _Server(uvicorn.Server):
@@ -23,6 +28,19 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()
         await super().shutdown(sockets)
+
+
+def run_service(service: str, settings: Settings, build_app: Callable[[Settings], FastAPI]) -> None:
+    """Run a service until SIGTERM or SIGINT: its logs, its traces, its app.
+
+    Args:
+        service: short name, as logs and traces carry it.
+        settings: as the environment gave them.
+        build_app: makes the app; called once logs work.
+    """
+    configure_logging(service=service, level=settings.log_level, log_format=settings.log_format)
+    configure_tracing(service=service)
+    serve(build_app(settings), settings)
 
 
 def serve(app: FastAPI, settings: ProcessSettings) -> None:
