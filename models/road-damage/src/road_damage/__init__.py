@@ -1,0 +1,1 @@
+"""Training of the light road-damage detector: data, model, training, evaluation and export."""

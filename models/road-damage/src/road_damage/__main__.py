@@ -1,0 +1,140 @@
+"""The command line: `python -m road_damage train|overfit|evaluate|export`."""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import torch
+
+from road_damage import checkpoint, evaluate, export
+from road_damage.config import EVALUATION_SIZE, TrainConfig
+from road_damage.dataset import read_samples
+from road_damage.history import history_log
+from road_damage.model import RoadDamageDetector
+from road_damage.overfit import overfit
+from road_damage.trainer import Trainer, stop_on_signals
+
+DEFAULT_DATA = Path("../shared/data/road-damage")
+DEFAULT_RUN = Path(".tools/train-runs/road-damage")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    main = argparse.ArgumentParser(prog="python -m road_damage", description=__doc__)
+    main.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of the images")
+    main.add_argument("--threads", type=int, default=2, help="torch threads")
+    commands = main.add_subparsers(required=True)
+    train = commands.add_parser("train", help="train, or go on where the run stopped")
+    train.add_argument("--run", type=Path, default=DEFAULT_RUN, help="folder of the run")
+    train.add_argument("--from", dest="origin", type=Path, help="begin a branch at this checkpoint")
+    train.add_argument("--steps", type=int, help="steps of the whole run")
+    train.add_argument("--cooldown-steps", type=int, help="last steps, with a falling rate")
+    train.add_argument("--seed", type=int, help="of a new run")
+    train.set_defaults(command=run_train)
+    small = commands.add_parser("overfit", help="prove the pipeline on 32 images")
+    small.add_argument("--run", type=Path, default=DEFAULT_RUN.with_name("overfit"))
+    small.add_argument("--steps", type=int, default=900)
+    small.add_argument("--seed", type=int, default=1)
+    small.set_defaults(command=run_overfit)
+    judge = commands.add_parser("evaluate", help="metrics on a split, as JSON")
+    judge.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
+    judge.add_argument("--split", default="valid")
+    judge.add_argument("--size", type=int, default=EVALUATION_SIZE, help="input side in pixels")
+    judge.add_argument("--threshold", type=float, help="default: the best one of these images")
+    judge.add_argument("--curve", type=Path, help="save the precision-recall curve as a picture")
+    judge.set_defaults(command=run_evaluate)
+    out = commands.add_parser("export", help="write ONNX and safetensors, checked against torch")
+    out.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
+    out.add_argument("output", type=Path, help="folder")
+    out.add_argument("--threshold", type=float, required=True, help="chosen on valid")
+    out.set_defaults(command=run_export)
+    return main
+
+
+def load_weights(path: Path) -> RoadDamageDetector:
+    """The averaged weights of a checkpoint, of a run's best.pt, or of a safetensors file."""
+    model = RoadDamageDetector()
+    if path.suffix == ".safetensors":
+        state = export.read_safetensors(path)
+    else:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = state.get("average", state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def training_config(options: argparse.Namespace, start: Path | None) -> TrainConfig:
+    """The settings of the checkpoint, or the defaults, with what the command line changes."""
+    config = TrainConfig.from_dict(checkpoint.load(start).config) if start else TrainConfig()
+    names = ("steps", "cooldown_steps") if start else ("steps", "cooldown_steps", "seed")
+    given = {name: getattr(options, name) for name in names}
+    return dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train; exit code 0 also when a signal ended the run early, since it can be resumed."""
+    own = options.run / checkpoint.FILE_NAME
+    if options.origin is not None and not own.exists():
+        options.run.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(options.origin, own)
+    start = own if own.exists() else None
+    config = training_config(options, start)
+    trainer = Trainer(config, read_samples(options.data, "train"), options.run)
+    if start:
+        trainer.restore(start)
+    log = history_log(options.run, trainer.step)
+    with stop_on_signals(trainer):
+        done = trainer.train(read_samples(options.data, "valid"), log)
+    say("done" if done else f"stopped at step {trainer.step}; the same command goes on")
+    return 0
+
+
+def run_overfit(options: argparse.Namespace) -> int:
+    """Exit code 0 only if every damage was found."""
+    samples = read_samples(options.data, "train")
+    log = history_log(options.run, -1)
+    reached = overfit(samples, options.run, steps=options.steps, seed=options.seed, log=log)
+    return 0 if reached else 1
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Print the report."""
+    model = load_weights(options.weights)
+    samples = read_samples(options.data, options.split)
+    resized, found = evaluate.run(model, samples, options.size)
+    report = evaluate.report(resized, found, options.size, options.threshold)
+    say(json.dumps(report.as_dict(), indent=2))
+    if options.curve is not None:
+        evaluate.draw_curve(resized, found, options.curve)
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write the files and print the largest differences between ONNX and torch."""
+    differences = export.export(
+        load_weights(options.weights), options.output, threshold=options.threshold
+    )
+    say(json.dumps(differences, indent=2))
+    return 0
+
+
+def say(text: str) -> None:
+    """The command's answer, on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def main() -> int:
+    """Run one command."""
+    options = parser().parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    code: int = options.command(options)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Weights for use elsewhere: ONNX for onnxruntime, safetensors for torch.
+
+The ONNX model takes `images` (B, 3, H, W), float32 RGB from 0 to 255, sides multiples of 32, and
+gives `boxes` (B, N, 4) in pixels and `scores` (B, N, classes). Thresholds and suppression are left
+to the caller. Its metadata names the classes, the stride and the threshold.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from road_damage.config import CLASS_NAMES, EVALUATION_SIZE, SIZE_MULTIPLE, TrainConfig
+from road_damage.model import RoadDamageDetector
+
+NAME = "road-damage"
+OPSET = 18
+CHECKED_SHAPES = ((1, 320, 320), (2, 256, 416), (1, 384, 640))
+"""Batch, height and width of the comparisons; none but the first is traced."""
+
+BOX_TOLERANCE = 0.05
+"""Pixels. Sums run in another order in onnxruntime; the strides multiply what that changes."""
+
+SCORE_TOLERANCE = 1e-3
+
+
+class ExportMismatchError(Exception):
+    """The exported model does not compute what the trained one does."""
+
+
+def export(model: RoadDamageDetector, folder: Path, *, threshold: float) -> dict[str, float]:
+    """Write both files and compare the ONNX model with torch.
+
+    Returns:
+        The largest differences, of boxes in pixels and of scores.
+
+    Raises:
+        ExportMismatchError: A difference exceeds its tolerance; the ONNX file is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = describe(threshold)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / f"{NAME}.safetensors", metadata=metadata)
+    path = folder / f"{NAME}.onnx"
+    write_onnx(model, path, metadata)
+    differences = compare(model, path)
+    if differences["boxes"] > BOX_TOLERANCE or differences["scores"] > SCORE_TOLERANCE:
+        path.unlink()
+        raise ExportMismatchError(f"largest differences: {differences}")
+    return differences
+
+
+def describe(threshold: float) -> dict[str, str]:
+    """What a user of the model must know, as ONNX and safetensors metadata."""
+    return {
+        "classes": json.dumps(CLASS_NAMES),
+        "threshold": f"{threshold:.4f}",
+        "size_multiple": str(SIZE_MULTIPLE),
+        "trained_sizes": json.dumps(TrainConfig().sizes),
+        "input": "RGB, float32, 0-255, NCHW",
+    }
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The weights of a file that `export` wrote."""
+    return load_file(path)
+
+
+def write_onnx(model: RoadDamageDetector, path: Path, metadata: dict[str, str]) -> None:
+    """Export with free batch, height and width, all weights inside the one file."""
+    batch = torch.export.Dim("batch", min=1, max=64)
+    rows = torch.export.Dim("rows", min=2, max=64)
+    columns = torch.export.Dim("columns", min=2, max=64)
+    shape = {0: batch, 2: SIZE_MULTIPLE * rows, 3: SIZE_MULTIPLE * columns}
+    example = torch.zeros(2, 3, EVALUATION_SIZE, EVALUATION_SIZE + SIZE_MULTIPLE)
+    plain = RoadDamageDetector().eval()
+    plain.load_state_dict(model.state_dict())
+    torch.onnx.export(
+        plain,
+        (example,),
+        path,
+        input_names=["images"],
+        output_names=["boxes", "scores"],
+        opset_version=OPSET,
+        dynamo=True,
+        dynamic_shapes=(shape,),
+        external_data=False,
+        verbose=False,
+    )
+    written = onnx.load(path)
+    onnx.helper.set_model_props(written, metadata)
+    onnx.checker.check_model(written)
+    onnx.save(written, path)
+
+
+@torch.no_grad()
+def compare(model: RoadDamageDetector, path: Path) -> dict[str, float]:
+    """Largest absolute differences between onnxruntime and torch over several shapes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    largest = {"boxes": 0.0, "scores": 0.0}
+    for batch, height, width in CHECKED_SHAPES:
+        images = random.uniform(0, 255, size=(batch, 3, height, width)).astype(np.float32)
+        expected = model(torch.from_numpy(images))
+        actual = session.run(["boxes", "scores"], {"images": images})
+        for name, mine, theirs in zip(largest, expected, actual, strict=True):
+            largest[name] = max(largest[name], float(np.abs(mine.numpy() - theirs).max()))
+    return largest
