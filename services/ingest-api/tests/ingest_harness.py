@@ -272,6 +272,7 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[socket.socket] = []
         self._open = True
+        self.last_words: bytes | None = None
         port = self._listener.getsockname()[1]
         self.url = url.replace(f":{parts.port}", f":{port}")
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -283,6 +284,10 @@ class Gate:
         for one in self._pairs:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+    def shut_at_commit_of(self, words: bytes) -> None:
+        """Shut once a connection that said `words` commits: the server does, nobody hears of it."""
+        self.last_words = words
 
     def open(self) -> None:
         self._open = True
@@ -306,14 +311,33 @@ class Gate:
                 continue
             outside = socket.create_connection(self._target)
             self._pairs += [inside, outside]
-            for source, sink in ((inside, outside), (outside, inside)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=_pump, args=(outside, inside), daemon=True).start()
+            watch = _CommitWatch(self)
+            threading.Thread(target=_pump, args=(inside, outside, watch), daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+class _CommitWatch:
+    """Listens to one connection's client."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._said = False
+
+    def __call__(self, data: bytes) -> None:
+        words = self._gate.last_words
+        self._said = self._said or (words is not None and words in data)
+        if self._said and b"COMMIT" in data:
+            self._gate.shut()
+
+
+def _pump(
+    source: socket.socket, sink: socket.socket, after: Callable[[bytes], None] | None = None
+) -> None:
     with suppress(OSError):
         while data := source.recv(65_536):
             sink.sendall(data)
+            if after is not None:
+                after(data)
     for one in (source, sink):
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

@@ -235,6 +235,24 @@ def test_without_postgres_it_is_503_and_nothing_stays(
         gate.close()
 
 
+def test_postgres_that_goes_away_with_its_answer_keeps_the_recording(
+    start_api: StartApi, backend: Backend, token: str
+) -> None:
+    """The commit that accepts the job arrived, and nobody here can know: the job needs its file."""
+    gate = Gate(backend.settings.database_url.get_secret_value())
+    try:
+        api = start_api(DATABASE_URL=gate.url)
+        api.wait_ready()
+        content = recording("wav")
+        gate.shut_at_commit_of(b'"queuing"')
+        assert api.upload(token, content).status_code == 503
+        [job] = backend.jobs_of(token)
+        assert job.status == JobStatus.QUEUING
+        assert backend.object(job.input["s3_audio_url"]) == content
+    finally:
+        gate.close()
+
+
 @pytest.mark.parametrize("size", [MIB, 12 * MIB])
 def test_without_s3_the_job_fails_and_it_is_503(
     start_api: StartApi, backend: Backend, token: str, size: int

@@ -4,6 +4,7 @@ from headrace_common.errors import (
     BadRequestError,
     ConflictError,
     TooLargeError,
+    UnavailableError,
     UnprocessableError,
     UnsupportedMediaError,
 )
@@ -69,6 +70,10 @@ class UploadOvertakenError(ConflictError):
 
     code = "job_not_uploading"
     title = "Job ended during the upload"
+
+
+class AcceptanceUnknownError(UnavailableError):
+    """The database went away with its answer to the commit that accepts a job."""
 
 
 class KeyInUseError(ConflictError):

@@ -22,7 +22,11 @@ from headrace_common.errors import UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.body import Patience, announced_size, receive
 from headrace_ingest_api.decisions import UploadWish, choose_lane, failure_of, recognised
-from headrace_ingest_api.errors import UploadOvertakenError, UploadTooLargeError
+from headrace_ingest_api.errors import (
+    AcceptanceUnknownError,
+    UploadOvertakenError,
+    UploadTooLargeError,
+)
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, StoredAnswer, fingerprint
 from headrace_ingest_api.jobs import Recording, StoredRecording, UploadAnswer, UploadJobs
 from headrace_ingest_api.metrics import UPLOAD_BYTES, UPLOADS_IN_FLIGHT
@@ -235,6 +239,10 @@ class UploadIntake:
             if status is not None and status not in (JobStatus.FAILED, JobStatus.CANCELLED):
                 # The commit that accepted the job did arrive: its recording is needed.
                 log.warning("upload.accepted_all_the_same", job_id=job_id)
+                return
+            if status is None and isinstance(error, AcceptanceUnknownError):
+                # It may have arrived. A file too many is cleaned up, one too few is a lost job.
+                log.warning("upload.acceptance_unknown", job_id=job_id)
                 return
         await writer.discard()
 

@@ -18,9 +18,10 @@ from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
-from headrace_common.jobs import Change, Failure, JobQueries, NewJob
+from headrace_common.jobs import Change, Failure, JobQueries, NewJob, Outcome
 from headrace_common.jobs.states import PROGRESS_STORED
 from headrace_common.storage import S3Location
+from headrace_ingest_api.errors import AcceptanceUnknownError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, fingerprint
 from headrace_ingest_api.probe import AudioFacts
 from headrace_ingest_api.recognition import Container
@@ -123,17 +124,14 @@ class UploadJobs:
         Raises:
             UploadOvertakenError: the job was cancelled or ended meanwhile.
             KeyInUseError: another request took the idempotency key over.
+            AcceptanceUnknownError: nobody here can know whether the commit arrived.
         """
         job_id = stored.recording.job_id
         message_id = str(uuid4())
         answer = _answer(stored, message_id, JobStatus.QUEUING, 0)
-        with self._database.begin() as session:
-            outcomes = self._store.apply_in(session, _stored_changes(stored, message_id))
-            accepted = outcomes[-1].applied
-            if accepted and claim is not None:
-                self._remember(session, claim, stored, answer)
+        outcomes = self._accept(stored, message_id, claim, answer)
         self._store.publish(outcomes)
-        if not accepted:
+        if not outcomes[-1].applied:
             raise overtaken(job_id, outcomes[-1].status)
         try:
             return self._send(stored, message_id, claim)
@@ -158,6 +156,22 @@ class UploadJobs:
         except SQLAlchemyError as error:
             log.warning("upload.not_noted_as_failed", error=str(error)[:500])
             return None
+
+    def _accept(
+        self, stored: StoredRecording, message_id: str, claim: Claim | None, answer: UploadAnswer
+    ) -> list[Outcome]:
+        commits = False
+        try:
+            with self._database.begin() as session:
+                outcomes = self._store.apply_in(session, _stored_changes(stored, message_id))
+                if outcomes[-1].applied and claim is not None:
+                    self._remember(session, claim, stored, answer)
+                commits = True
+        except SQLAlchemyError as error:
+            if commits:
+                raise AcceptanceUnknownError("the database went away; try again") from error
+            raise
+        return outcomes
 
     def _send(self, stored: StoredRecording, message_id: str, claim: Claim | None) -> UploadAnswer:
         lane, job_id = stored.lane, stored.recording.job_id
