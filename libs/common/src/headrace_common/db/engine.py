@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -10,6 +11,15 @@ from headrace_common.settings import DatabaseSettings
 
 #: Seconds a caller waits for a free connection before it is told that the database is busy.
 _POOL_TIMEOUT_SECONDS = 5
+#: A host that vanished (a failover, a node that died) sends no end of its connections. Without
+#: these, TCP lets every thread wait a quarter of an hour for it; the server's own time-out for
+#: statements is of no help then. Seconds, but for the last, which is milliseconds.
+_DEAD_HOST: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 
 class Database:
@@ -35,6 +45,7 @@ class Database:
             connect_args={
                 "connect_timeout": settings.database_connect_timeout_seconds,
                 "application_name": application_name,
+                **_DEAD_HOST,
                 "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC",
             },
         )
