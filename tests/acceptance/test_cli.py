@@ -68,6 +68,24 @@ def test_the_stack_is_shown_without_its_secrets(user: User) -> None:
     assert "dispatcher.batch_sent" in user.run("logs", "dispatcher", "-n", "100000")
 
 
+def test_one_process_is_stopped_and_started(user: User) -> None:
+    user.run("stop", "analysis-server")
+    assert user.stack.process("analysis-server").state == "stopped"
+    user.run("status", expect=1)
+    user.run("start", "analysis-server")
+    user.run("restart", "analysis-server")
+    user.run("status")
+    assert "no process called nobody" in user.run("stop", "nobody", expect=1)
+
+
+def test_the_settings_can_be_sourced(user: User) -> None:
+    printed = user.run("env")
+    assert user.run_json("env") == user.state.env
+    script = printed + '\nprintf %s "$WEBHOOK_URL"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == user.state.env["WEBHOOK_URL"]
+
+
 def test_the_database_is_up_to_date(user: User) -> None:
     assert user.run_json("db", "upgrade") == {"applied": []}
     assert user.run_json("db", "status") == {"pending": []}

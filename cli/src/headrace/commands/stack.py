@@ -1,5 +1,6 @@
 """`up`, `down`, `status`, `logs`: the local stack."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from headrace import completion
 from headrace.failures import CommandError, ExitCode
 from headrace.output import JsonOption, console, print_fields, print_json, print_table
 from headrace_local import control
+from headrace_local.channel import order
 from headrace_local.errors import LocalStackError
 from headrace_local.state import Phase, ProcessState, StackState
 
@@ -17,6 +19,10 @@ DirectoryOption = Annotated[
     typer.Option(
         "--directory", help="The stack's directory; default HEADRACE_HOME, else ./.headrace."
     ),
+]
+
+NamesArgument = Annotated[
+    list[str], typer.Argument(metavar="NAME...", autocompletion=completion.process_names)
 ]
 
 _COLOURS = {
@@ -119,6 +125,42 @@ def logs(
             typer.echo(line.rstrip("\n"))
     except LocalStackError as error:
         raise CommandError(str(error), ExitCode.NOT_FOUND) from None
+
+
+def start(names: NamesArgument, directory: DirectoryOption = None) -> None:
+    """Start processes of the running stack that were stopped."""
+    _order(directory, "start", names)
+
+
+def stop(names: NamesArgument, directory: DirectoryOption = None) -> None:
+    """Stop processes of the running stack; they stay down until they are started."""
+    _order(directory, "stop", names)
+
+
+def restart(names: NamesArgument, directory: DirectoryOption = None) -> None:
+    """Restart processes of the running stack."""
+    _order(directory, "restart", names)
+
+
+def env(directory: DirectoryOption = None, *, as_json: JsonOption = False) -> None:
+    """Print the settings of the stack's services, passwords included, to be sourced by a shell."""
+    try:
+        settings = control.require_running(directory).env
+    except LocalStackError as error:
+        raise CommandError(str(error), ExitCode.NOT_FOUND) from None
+    if as_json:
+        print_json(settings)
+        return
+    for name, value in sorted(settings.items()):
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _order(directory: Path | None, do: str, names: list[str]) -> None:
+    try:
+        order(control.require_running(directory), do, names)
+    except LocalStackError as error:
+        raise CommandError(str(error)) from None
+    console.print(f"Done: {do} {' '.join(names)}.", highlight=False)
 
 
 def _print_endpoints(state: StackState) -> None:

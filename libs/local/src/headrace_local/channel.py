@@ -3,7 +3,7 @@
 import json
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
@@ -12,10 +12,26 @@ import structlog
 
 from headrace_local.errors import LocalStackError
 from headrace_local.ports import LOOPBACK
-from headrace_local.state import ControlAddress
+from headrace_local.state import ControlAddress, StackState
 
 Order = Mapping[str, Any]
 _log = structlog.get_logger()
+
+
+def order(state: StackState, do: str, names: Iterable[str]) -> None:
+    """Have the supervisor start, stop or restart processes, and wait until it is done.
+
+    Args:
+        state: of a stack that runs.
+        do: start, stop or restart.
+        names: of processes.
+
+    Raises:
+        LocalStackError: there is no such process, or it did not become ready.
+    """
+    if state.control is None:
+        raise LocalStackError("the supervisor takes no orders")
+    send_order(state.control, {"do": do, "names": tuple(names)})
 
 
 class OrderServer:

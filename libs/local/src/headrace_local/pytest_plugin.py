@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from headrace_local import control
-from headrace_local.channel import send_order
+from headrace_local.channel import order
 from headrace_local.errors import LocalStackError, NoStackError
 from headrace_local.servers import SERVER_NAMES
 from headrace_local.state import ProcessRecord, ProcessState, StackState
@@ -48,15 +48,15 @@ class LocalStack:
 
     def start(self, *names: str) -> None:
         """Start processes, and wait until they are ready."""
-        self._order("start", *names)
+        order(self.state, "start", names)
 
     def stop(self, *names: str) -> None:
         """Stop processes, which stay down until they are started."""
-        self._order("stop", *names)
+        order(self.state, "stop", names)
 
     def restart(self, *names: str) -> None:
         """Stop processes in order and start them again."""
-        self._order("restart", *names)
+        order(self.state, "restart", names)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a process a signal; if it dies the supervisor starts it again (see `wait_ready`)."""
@@ -84,12 +84,6 @@ class LocalStack:
                 if record.state is ProcessState.FAILED or time.monotonic() > deadline:
                     raise LocalStackError(f"{name} is {record.state}: {record.error}")
                 time.sleep(_POLL_SECONDS)
-
-    def _order(self, do: str, *names: str) -> None:
-        address = self.state.control
-        if address is None:
-            raise LocalStackError("the supervisor takes no orders")
-        send_order(address, {"do": do, "names": names})
 
 
 class LocalServers(LocalStack):
