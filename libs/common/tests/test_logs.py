@@ -1,6 +1,8 @@
 """Logs never carry a secret, and always the job and trace ids."""
 
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -8,6 +10,14 @@ import structlog
 from headrace_common.telemetry import configure_logging, configure_tracing, continue_trace
 from headrace_common.telemetry.logs import redact
 from headrace_common.telemetry.trace import current_trace, trace_id
+
+
+@pytest.fixture(autouse=True)
+def no_logs_afterwards() -> Iterator[None]:
+    """Leave no handler behind that writes to the test's own standard output, which is closed."""
+    yield
+    logging.getLogger().handlers.clear()
+
 
 _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
