@@ -1,7 +1,10 @@
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
-from road_damage.dataset import EpochOrder, Sample, parse_labels, repeat_factors
+from road_damage.dataset import EpochOrder, Sample, parse_labels, read_video, repeat_factors
 
 
 def sample(name: str, *classes: int) -> Sample:
@@ -50,3 +53,21 @@ def test_batches_follow_the_epochs_without_gap() -> None:
     expected = np.concatenate([order.epoch(n) for n in range(2)])
     assert shown == expected[:44].tolist()
     assert order.epoch(0).tolist() != order.epoch(1).tolist()
+
+
+def test_every_third_frame_of_a_video_is_an_image_without_damage(tmp_path: Path) -> None:
+    path = tmp_path / "road.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(7):
+        writer.write(np.full((48, 64, 3), 30 * number, dtype=np.uint8))
+    writer.release()
+    frames = read_video(path, every=3)
+    assert [round(float(frame.image.mean()) / 30) for frame in frames] == [0, 3, 6]
+    assert all(frame.boxes.shape == (0, 4) for frame in frames)
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "road.avi"
+    path.write_bytes(b"no video")
+    with pytest.raises(ValueError, match="no frames"):
+        read_video(path, every=1)

@@ -11,7 +11,7 @@ from road_damage.config import TrainConfig
 from road_damage.dataset import Sample
 from road_damage.ema import MovingAverage
 from road_damage.export import export, read_safetensors
-from road_damage.history import history_log
+from road_damage.history import log_to
 from road_damage.model import RoadDamageDetector
 from road_damage.trainer import Trainer, learning_factor
 
@@ -108,7 +108,7 @@ def test_validation_reports_and_keeps_the_best(tmp_path: Path) -> None:
 
 def test_history_drops_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"step": 50}\n{"step": 100}\n')
-    history_log(tmp_path, 50)({"step": 60})
+    log_to(tmp_path, 50)({"step": 60})
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [50, 60]
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m road_damage train|overfit|evaluate|export`."""
+"""The command line: `python -m road_damage train|overfit|evaluate|alarms|curve|export`."""
 
 import argparse
 import dataclasses
@@ -10,16 +10,16 @@ from pathlib import Path
 import cv2
 import torch
 
-from road_damage import checkpoint, evaluate, export
+from road_damage import checkpoint, drawing, evaluate, export, history
 from road_damage.config import EVALUATION_SIZE, TrainConfig
-from road_damage.dataset import read_samples
-from road_damage.history import history_log
+from road_damage.dataset import read_samples, read_video
 from road_damage.model import RoadDamageDetector
 from road_damage.overfit import overfit
 from road_damage.trainer import Trainer, stop_on_signals
 
 DEFAULT_DATA = Path("../shared/data/road-damage")
-DEFAULT_RUN = Path(".tools/train-runs/road-damage")
+DEFAULT_RUN = Path("models/road-damage/runs/main")
+PICTURES = 10
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +46,19 @@ def parser() -> argparse.ArgumentParser:
     judge.add_argument("--size", type=int, default=EVALUATION_SIZE, help="input side in pixels")
     judge.add_argument("--threshold", type=float, help="default: the best one of these images")
     judge.add_argument("--curve", type=Path, help="save the precision-recall curve as a picture")
+    judge.add_argument("--pictures", type=Path, help="folder for ten images with detections")
     judge.set_defaults(command=run_evaluate)
+    alarms = commands.add_parser("alarms", help="false alarms on a video without damage")
+    alarms.add_argument("weights", type=Path)
+    alarms.add_argument("video", type=Path)
+    alarms.add_argument("--threshold", type=float, required=True, help="chosen on valid")
+    alarms.add_argument("--size", type=int, default=EVALUATION_SIZE, help="input side in pixels")
+    alarms.add_argument("--every", type=int, default=10, help="take each n-th frame")
+    alarms.set_defaults(command=run_alarms)
+    curve = commands.add_parser("curve", help="draw a run's training curve")
+    curve.add_argument("output", type=Path, help="picture to write")
+    curve.add_argument("--run", type=Path, default=DEFAULT_RUN, help="folder of the run")
+    curve.set_defaults(command=run_curve)
     out = commands.add_parser("export", help="write ONNX and safetensors, checked against torch")
     out.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
     out.add_argument("output", type=Path, help="folder")
@@ -86,7 +98,7 @@ def run_train(options: argparse.Namespace) -> int:
     trainer = Trainer(config, read_samples(options.data, "train"), options.run)
     if start:
         trainer.restore(start)
-    log = history_log(options.run, trainer.step)
+    log = history.log_to(options.run, trainer.step)
     with stop_on_signals(trainer):
         done = trainer.train(read_samples(options.data, "valid"), log)
     say("done" if done else f"stopped at step {trainer.step}; the same command goes on")
@@ -96,7 +108,7 @@ def run_train(options: argparse.Namespace) -> int:
 def run_overfit(options: argparse.Namespace) -> int:
     """Exit code 0 only if every damage was found."""
     samples = read_samples(options.data, "train")
-    log = history_log(options.run, -1)
+    log = history.log_to(options.run, -1)
     reached = overfit(samples, options.run, steps=options.steps, seed=options.seed, log=log)
     return 0 if reached else 1
 
@@ -109,7 +121,25 @@ def run_evaluate(options: argparse.Namespace) -> int:
     report = evaluate.report(resized, found, options.size, options.threshold)
     say(json.dumps(report.as_dict(), indent=2))
     if options.curve is not None:
-        evaluate.draw_curve(resized, found, options.curve)
+        drawing.precision_recall(resized, found, options.curve)
+    if options.pictures is not None:
+        drawing.examples(resized, found, report.threshold, options.pictures, PICTURES)
+    return 0
+
+
+def run_alarms(options: argparse.Namespace) -> int:
+    """Print how many detections a video without damage has."""
+    samples = read_video(options.video, every=options.every)
+    _, found = evaluate.run(load_weights(options.weights), samples, options.size)
+    counts = [int((frame.scores >= options.threshold).sum()) for frame in found]
+    answer = {"frames": len(counts), "frames_with_alarms": sum(map(bool, counts))}
+    say(json.dumps({**answer, "alarms_per_frame": sum(counts) / len(counts)}))
+    return 0
+
+
+def run_curve(options: argparse.Namespace) -> int:
+    """Write the picture."""
+    drawing.history(options.run / history.FILE_NAME, options.output)
     return 0
 
 

@@ -34,7 +34,7 @@ class TrainConfig:
     steps: int = 24_000
     cooldown_steps: int = 6_000
     warmup_steps: int = 150
-    small_steps: int = 1_500
+    small_steps: int = 2_500
     static_steps: int = 1_000
     batch: int = 8
     small_sizes: tuple[int, ...] = (224, 256, 288)

@@ -70,6 +70,24 @@ def read_image(path: Path) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def read_video(path: Path, *, every: int) -> list[Sample]:
+    """Every n-th frame of a video that shows no damage; raises `ValueError` if there is none."""
+    video = cv2.VideoCapture(str(path))
+    samples = []
+    number = 0
+    while video.grab():
+        if number % every == 0:
+            _, frame = video.retrieve()
+            image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            samples.append(
+                Sample(f"{path.name}#{number}", image, *parse_labels("", width=1, height=1))
+            )
+        number += 1
+    if not samples:
+        raise ValueError(f"no frames in {path}")
+    return samples
+
+
 def parse_labels(text: str, *, width: int, height: int) -> tuple[Boxes, Classes]:
     """YOLO lines (`class x_centre y_centre width height`, relative) -> boxes in pixels.
 

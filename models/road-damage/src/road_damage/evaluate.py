@@ -1,7 +1,6 @@
 """Run a model over labelled images and sum up how well it did."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,23 +98,3 @@ def _by_source(
             own, detected = (list(column) for column in zip(*pairs, strict=True))
             result[source] = metrics.match(own, detected).at(threshold)
     return result
-
-
-def draw_curve(samples: list[Sample], found: list[Detections], path: Path) -> None:
-    """Save the precision-recall curve of each class as a picture."""
-    import matplotlib as mpl  # noqa: PLC0415 - slow to import, wanted by this picture only
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice of the backend
-
-    matches = metrics.match(samples, found)
-    figure, axes = plt.subplots(figsize=(6, 5))
-    for index, name in enumerate(CLASS_NAMES):
-        recall, precision = matches.curve(index)
-        axes.plot(recall, precision, label=name)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_title("Precision and recall at IoU 0.5")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)

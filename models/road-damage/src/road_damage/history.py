@@ -55,7 +55,7 @@ class Meter:
         }
 
 
-def history_log(directory: Path, step: int) -> Log:
+def log_to(directory: Path, step: int) -> Log:
     """A log to the run's history and the screen; lines after `step` were never reached: dropped."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE_NAME
