@@ -137,3 +137,10 @@ def test_the_names_that_clients_know() -> None:
             "events": [event.value for event in EventType],
         },
     )
+
+
+def test_long_texts_are_cut() -> None:
+    long = "x" * 5_000
+    report = AnalysisReport.model_validate({"status": "failed", "message": long, "error": long})
+    assert report.error is not None
+    assert (len(report.message or ""), len(report.error.message)) == (1_000, 1_000)

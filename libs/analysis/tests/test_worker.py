@@ -547,6 +547,19 @@ def test_a_post_must_be_signed(bench: Bench) -> None:
             )
 
 
+def test_without_a_secret_no_post_is_taken_unless_told(bench: Bench) -> None:
+    body = bench.request().body().encode()
+    signed = webhooks.sign(body, secrets=[SECRET], message_id="msg_1")
+    with bench.running(simple, sqs_queue_url=None, webhook_secrets=()) as server:
+        for headers in ({}, signed):
+            with pytest.raises(UnauthorizedError):
+                server.accept_signed(body, headers)
+    told = {"sqs_queue_url": None, "webhook_secrets": (), "analysis_allow_unsigned": True}
+    with bench.running(simple, **told) as server:
+        request = server.accept_signed(body, {})
+        wait_until(lambda: bench.receiver.of(request.job_id, "completed"))
+
+
 def test_health(bench: Bench) -> None:
     with bench.running(simple) as server:
         server.check_alive()

@@ -55,20 +55,21 @@ class HttpDelivery:
 
 
 def verified_request(
-    body: bytes, headers: Mapping[str, str], *, secrets: Sequence[str]
+    body: bytes, headers: Mapping[str, str], *, secrets: Sequence[str], allow_unsigned: bool
 ) -> AnalysisRequest:
     """Read the body of a POST, and check its Standard Webhooks signature.
 
     Args:
         body: raw bytes.
         headers: with lower-case names.
-        secrets: any of them may have signed; without any, no signature is asked for.
+        secrets: any of them may have signed.
+        allow_unsigned: ask for no signature, where there is no secret.
 
     Raises:
         UnauthorizedError: not signed by one of `secrets`.
         UnprocessableError: not an AnalysisRequest.
     """
-    if secrets:
+    if secrets or not allow_unsigned:
         try:
             webhooks.verify(body, headers, secrets=secrets)
         except webhooks.InvalidSignatureError as error:

@@ -63,6 +63,10 @@ class AnalysisSettings(SqsSettings):
         description="Standard Webhooks secrets: every one signs what we send, any may have "
         "signed what we get. Without them nothing is signed and the token in the URL counts",
     )
+    analysis_allow_unsigned: bool = Field(
+        default=False,
+        description="Without WEBHOOK_SECRETS: take jobs over HTTP from whoever reaches us",
+    )
     report_timeout_seconds: float = Field(default=10, gt=0, le=60, description="Of one request")
     report_retry_seconds: float = Field(
         default=300, gt=0, description="How long a final report is tried before the task is left"

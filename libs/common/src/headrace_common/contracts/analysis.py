@@ -2,9 +2,17 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 
 from headrace_common.contracts.lanes import Lane
 
@@ -71,11 +79,16 @@ _STATUS_WORDS: Final = {
 }
 
 
+#: Characters of a text for people that are kept with the job; its report keeps it whole.
+_MAX_TEXT: Final = 1_000
+ShortText = Annotated[str, AfterValidator(lambda text: text[:_MAX_TEXT])]
+
+
 class ReportError(BaseModel):
     """Why an analysis failed."""
 
     code: str = Field(default="analysis_failed", max_length=100, description="Stable, for programs")
-    message: str = Field(description="Readable, for people")
+    message: ShortText = Field(description="Readable, for people; cut after 1,000 characters")
 
 
 class AnalysisReport(BaseModel):
@@ -94,7 +107,7 @@ class AnalysisReport(BaseModel):
     progress: float | None = Field(
         default=None, ge=0, le=100, description="Per cent of the analysis"
     )
-    message: str | None = None
+    message: ShortText | None = Field(default=None, description="Cut after 1,000 characters")
     result: dict[str, JsonValue] | None = None
     error: ReportError | None = None
     timestamp: datetime | None = None
