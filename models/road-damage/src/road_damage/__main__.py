@@ -15,6 +15,7 @@ from road_damage.config import EVALUATION_SIZE, TrainConfig
 from road_damage.dataset import read_samples, read_video
 from road_damage.model import RoadDamageDetector
 from road_damage.overfit import overfit
+from road_damage.splits import apart
 from road_damage.trainer import Trainer, stop_on_signals
 
 DEFAULT_DATA = Path("../shared/data/road-damage")
@@ -43,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     judge = commands.add_parser("evaluate", help="metrics on a split, as JSON")
     judge.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
     judge.add_argument("--split", default="valid")
+    judge.add_argument(
+        "--apart", action="store_true", help="leave out neighbours of training frames"
+    )
     judge.add_argument("--size", type=int, default=EVALUATION_SIZE, help="input side in pixels")
     judge.add_argument("--threshold", type=float, help="default: the best one of these images")
     judge.add_argument("--curve", type=Path, help="save the precision-recall curve as a picture")
@@ -95,12 +99,14 @@ def run_train(options: argparse.Namespace) -> int:
         shutil.copyfile(options.origin, own)
     start = own if own.exists() else None
     config = training_config(options, start)
-    trainer = Trainer(config, read_samples(options.data, "train"), options.run)
+    samples = read_samples(options.data, "train")
+    valid = apart(read_samples(options.data, "valid"), samples)
+    trainer = Trainer(config, samples, options.run)
     if start:
         trainer.restore(start)
     log = history.log_to(options.run, trainer.step)
     with stop_on_signals(trainer):
-        done = trainer.train(read_samples(options.data, "valid"), log)
+        done = trainer.train(valid, log)
     say("done" if done else f"stopped at step {trainer.step}; the same command goes on")
     return 0
 
@@ -117,6 +123,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Print the report."""
     model = load_weights(options.weights)
     samples = read_samples(options.data, options.split)
+    if options.apart:
+        samples = apart(samples, read_samples(options.data, "train"))
     resized, found = evaluate.run(model, samples, options.size)
     report = evaluate.report(resized, found, options.size, options.threshold)
     say(json.dumps(report.as_dict(), indent=2))
