@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -295,3 +295,13 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with _server(_body(b"straight")) as (port, _):
         assert NetGuard(_LOCAL, _FAST).fetch(f"http://127.0.0.1:{port}/") == b"straight"
+
+
+def test_a_body_that_is_read_later_fails_with_the_same_errors() -> None:
+    cut = _say(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort")
+    with _server(cut) as (port, _), ExitStack() as stack:
+        response = stack.enter_context(NetGuard(_LOCAL, _FAST).open(f"http://127.0.0.1:{port}/"))
+        chunks = iter(response)
+        assert next(chunks) == b"short"
+        with pytest.raises(TruncatedError):
+            next(chunks)

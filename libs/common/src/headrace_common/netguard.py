@@ -301,22 +301,23 @@ def _response(url: str, answer: httpcore.Response, max_bytes: int) -> Response:
     length = _header(answer, b"content-length")
     if length.isdigit() and int(length) > max_bytes:
         raise FetchTooLargeError(f"the answer has {length} bytes; {max_bytes} are read")
-    chunks = _limited(answer.iter_stream(), max_bytes)
+    chunks = _limited(answer.iter_stream(), max_bytes, split_url(url)[1])
     return Response(url, answer.status, _header(answer, b"content-type"), chunks)
 
 
-def _limited(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+def _limited(chunks: Iterable[bytes], max_bytes: int, host: str) -> Iterator[bytes]:
     count = 0
-    for chunk in chunks:
-        count += len(chunk)
-        if count > max_bytes:
-            raise FetchTooLargeError(f"the answer has more than {max_bytes} bytes")
-        yield chunk
+    with _errors_named(host):  # here too: a body may be read outside the block that opened it
+        for chunk in chunks:
+            count += len(chunk)
+            if count > max_bytes:
+                raise FetchTooLargeError(f"the answer has more than {max_bytes} bytes")
+            yield chunk
 
 
 @contextmanager
 def _errors_named(host: str) -> Iterator[None]:
-    """Give httpcore's errors this module's names, also while a body is read."""
+    """Give httpcore's errors this module's names."""
     try:
         yield
     except httpcore.TimeoutException as error:

@@ -1,0 +1,200 @@
+"""Decodes a clip with PyAV; every byte comes through the opener."""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import av
+import av.error
+import av.subtitles.stream  # PyAV imports it late, when files are out of reach already
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from headrace_gpu_preprocessor.decoder.timeline import Timeline
+
+#: FFmpeg must know the host's protocol to hand its URLs to the opener; nothing connects there.
+BASE_URL: Final = "http://media.invalid/"
+PLAYLIST: Final = "index.m3u8"
+#: Two threads decode one clip; more clips, not more threads, fill the machine.
+_THREADS: Final = 2
+#: A stream that cannot be decoded for so many packets is given up.
+_MAX_BAD_PACKETS: Final = 500
+_CONTAINER_OPTIONS: Final = {
+    "protocol_whitelist": "http",  # refuses file, concat, data and the rest by itself
+    "http_persistent": "0",  # a connection kept alive would not come through the opener
+    "allowed_segment_extensions": "ts,mp4",
+    # The parent knows whether a playlist is frozen; FFmpeg would give up after three reloads.
+    "max_reload": "10000",
+    "m3u8_hold_counters": "10000",
+    "analyzeduration": "5000000",  # microseconds of media
+    "probesize": "4000000",
+}
+
+
+class Readable(Protocol):
+    """What FFmpeg reads from."""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, none at the end."""
+
+
+class DecodeError(Exception):
+    """The stream cannot be a clip; `code` says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Make the error."""
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to decode, and its limits.
+
+    Attributes:
+        seconds: length of the clip.
+        samples: frames to hand over, evenly spread.
+        max_pixels: of a frame of the stream.
+        output_pixels: larger frames are handed over smaller.
+        max_frames: decoded in all.
+    """
+
+    seconds: float
+    samples: int
+    max_pixels: int
+    output_pixels: int
+    max_frames: int
+
+
+Opener = Callable[[str, int, dict[str, str]], Readable]
+Sink = Callable[[float, int, int, memoryview], None]
+
+
+def decode_clip(order: Order, opener: Opener, sink: Sink) -> dict[str, Any]:
+    """Decode one clip, hand its samples to `sink`, and return what was seen.
+
+    Raises:
+        DecodeError: it cannot be decoded, or passes a limit.
+    """
+    try:
+        with av.open(
+            BASE_URL + PLAYLIST, format="hls", io_open=opener, options=dict(_CONTAINER_OPTIONS)
+        ) as container:
+            return _Decoder(order, sink).run(container)
+    except MemoryError as error:
+        raise DecodeError("video_memory_limit", "decoding needs more memory than it may") from error
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise DecodeError("video_memory_limit", "decoding needs too much memory") from error
+        raise DecodeError("not_video", f"cannot be decoded: {error.strerror}") from error
+
+
+class _Decoder:
+    def __init__(self, order: Order, sink: Sink) -> None:
+        self._order = order
+        self._sink = sink
+        self._frames = 0
+        self._sampled = 0
+        self._bad_packets = 0
+        self._corrupt = 0
+        self._size: tuple[int, int] | None = None
+
+    def run(self, container: InputContainer) -> dict[str, Any]:
+        """Decode until the clip is full or the stream ends."""
+        if not container.streams.video:
+            raise DecodeError("no_video", "the stream has no video")
+        stream = container.streams.video[0]
+        self._prepare(container, stream)
+        rate = stream.average_rate or stream.guessed_rate
+        timeline = Timeline(self._order.seconds, self._order.samples, float(rate or 0))
+        for packet in container.demux(stream):
+            for frame in self._decode(packet):
+                self._take(frame, timeline)
+                if timeline.complete:
+                    return self._report(stream, timeline)
+        if not self._frames:
+            raise DecodeError("not_video", "no frame could be decoded")
+        return self._report(stream, timeline)
+
+    def _prepare(self, container: InputContainer, stream: VideoStream) -> None:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        context = stream.codec_context
+        self._check_size(context.width, context.height)
+        context.thread_type = "AUTO"
+        context.thread_count = _THREADS
+        # Refuses a larger frame in the middle of the stream before it is allocated.
+        context.options = {"max_pixels": str(self._order.max_pixels)}
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._order.max_pixels:
+            raise DecodeError("frame_too_large", f"frames of {width} x {height} pixels")
+
+    def _decode(self, packet: Any) -> list[VideoFrame]:
+        try:
+            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+        except av.error.InvalidDataError:
+            self._bad_packets += 1
+            if self._bad_packets > _MAX_BAD_PACKETS:
+                raise
+            return []
+
+    def _take(self, frame: VideoFrame, timeline: Timeline) -> None:
+        self._frames += 1
+        if self._frames > self._order.max_frames:
+            raise DecodeError("too_many_frames", f"more than {self._order.max_frames} frames")
+        self._check_size(frame.width, frame.height)
+        time = timeline.place(frame.time)
+        if frame.is_corrupt:
+            self._corrupt += 1
+        elif timeline.wants(time):
+            self._sampled += 1
+            self._hand_over(time, frame)
+
+    def _hand_over(self, time: float, frame: VideoFrame) -> None:
+        if self._size is None:
+            self._size = output_size(frame.width, frame.height, self._order.output_pixels)
+        width, height = self._size
+        plane = frame.reformat(width=width, height=height, format="bgr24").planes[0]
+        pixels = memoryview(plane).cast("B")
+        row = width * 3
+        if plane.line_size != row:  # FFmpeg pads rows for its vector code
+            pixels = memoryview(
+                b"".join(
+                    pixels[start : start + row]
+                    for start in range(0, height * plane.line_size, plane.line_size)
+                )
+            )
+        self._sink(time, width, height, pixels[: row * height])
+
+    def _report(self, stream: VideoStream, timeline: Timeline) -> dict[str, Any]:
+        context = stream.codec_context
+        return {
+            "codec": context.name,
+            "width": context.width,
+            "height": context.height,
+            "frames_per_second": timeline.rate,
+            "frames": self._frames,
+            "sampled": self._sampled,
+            "corrupt_frames": self._corrupt,
+            "bad_packets": self._bad_packets,
+            "span_seconds": timeline.span,
+            "covered_seconds": timeline.covered,
+            "gaps": timeline.gaps,
+            "discontinuities": timeline.discontinuities,
+        }
+
+
+def output_size(width: int, height: int, most_pixels: int) -> tuple[int, int]:
+    """Return the size to hand over: the same shape, even, at most so many pixels."""
+    if width * height <= most_pixels:
+        return width, height
+    scale = (most_pixels / (width * height)) ** 0.5
+    narrow = max(2, int(width * scale) // 2 * 2)
+    low = max(2, min(int(height * scale) // 2 * 2, most_pixels // narrow))
+    return min(narrow, most_pixels // low), low

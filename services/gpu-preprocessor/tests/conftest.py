@@ -1,0 +1,46 @@
+"""Streams made once for all tests, and a server for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
+from headrace_gpu_preprocessor.simulate import HlsFormat, HlsServer, Scene, write_hls
+
+KEY = bytes(range(16))
+FORMATS = {
+    "ts": HlsFormat(segment_seconds=1),
+    "fmp4": HlsFormat("fmp4", segment_seconds=1),
+    "aes": HlsFormat(segment_seconds=1, key=KEY),
+    "ranges": HlsFormat("fmp4", segment_seconds=1, single_file=True),
+}
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    """What the streams show."""
+    return Scene("light", 320, 180, seconds=8, rate=12)
+
+
+@pytest.fixture(scope="session")
+def streams(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same eight seconds of a small scene in every format: name to playlist."""
+    frames = list(scene.frames())
+    return {
+        name: write_hls(frames, scene.rate, tmp_path_factory.mktemp(name), form)
+        for name, form in FORMATS.items()
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[HlsServer]:
+    with HlsServer() as running:
+        yield running
+
+
+@pytest.fixture
+def guard() -> NetGuard:
+    """Loopback only, and impatient."""
+    limits = FetchLimits(connect_seconds=1, silence_seconds=0.7, total_seconds=5)
+    return NetGuard(NetworkPolicy(("127.0.0.1",)), limits)
