@@ -113,7 +113,7 @@ class Scene:
                 for lane in range(_LANES)
                 for place in range(14)
             ]
-        count = 24 if self.variant == "heavy" else 8
+        count = 16 if self.variant == "heavy" else 8
         vehicles = [
             _random_vehicle(
                 random, place % _LANES, random.uniform(0, 1.3), random.uniform(0.12, 0.3)

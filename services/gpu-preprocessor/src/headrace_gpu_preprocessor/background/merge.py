@@ -1,0 +1,193 @@
+"""Decides for each pixel: what this clip shows, or what the camera showed before.
+
+The earlier picture is moved onto the present one and brought into its light. Where they agree,
+the clip stands. Where they do not:
+
+* some of the clip's samples show the earlier road (between vehicles): the mean of those samples;
+* the clip is not sure (a jam): the earlier road, if it is recent and in a like light;
+* the clip is sure of something else and it is small: new damage, which must not be hidden;
+* the same and large (a parked vehicle): the earlier road, until it has stayed for hours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_gpu_preprocessor.background.align import STILL_PIXELS, measure, move, shrink
+from headrace_gpu_preprocessor.background.estimate import CONFIDENT_SHARE, Estimate, votes
+from headrace_gpu_preprocessor.background.light import Light, fit_light
+from headrace_gpu_preprocessor.background.memory import CameraMemory
+
+Image = NDArray[np.uint8]
+Share = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: Grey levels between two averaged pictures beyond which they show different things.
+_DIFFERENT_LEVELS: Final = 14
+#: Share of the samples that must show the earlier road for them to be taken.
+_MIN_VOTES: Final = 0.08
+#: What is remembered counts 1/e after a week.
+_AGE_SECONDS: Final = 7 * 86_400.0
+#: Below this trust the earlier picture is not used.
+_MIN_TRUST: Final = 0.2
+#: A change larger than this share of the picture is a thing on the road, not damage to it.
+_SMALL_CHANGE: Final = 0.002
+#: A large change that stays so long is the road.
+_ACCEPT_SECONDS: Final = 6 * 3600
+#: If less of the sure picture agrees with the earlier one, the camera looks elsewhere.
+_MIN_AGREEING: Final = 0.4
+
+
+class Source(IntEnum):
+    """Where a pixel comes from; the values of the mask."""
+
+    CLIP = 0
+    VOTES = 1
+    EARLIER = 2
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The background.
+
+    Attributes:
+        picture: BGR.
+        confidence: 0 to 1 by pixel.
+        source: where each pixel comes from, by `Source`.
+        memory: to keep for the next clip.
+        light: between the earlier picture and this one; None without one.
+        camera_moved: the earlier picture shows something else, and was not used.
+    """
+
+    picture: Image
+    confidence: Share
+    source: NDArray[np.uint8]
+    memory: CameraMemory
+    light: Light | None = None
+    camera_moved: bool = False
+
+
+def merge(
+    clip: Estimate, frames: Sequence[Image], earlier: CameraMemory | None, now: float
+) -> Merged:
+    """Merge a clip with what is known of its camera.
+
+    Args:
+        clip: the background by this clip alone.
+        frames: its samples.
+        earlier: None for a camera that is new.
+        now: seconds since 1970.
+    """
+    if earlier is None or earlier.picture.shape != clip.picture.shape:
+        return _alone(clip, now, moved=earlier is not None)
+    placed = _place(earlier, clip)
+    if placed is None:
+        return _alone(clip, now, moved=True)
+    light = fit_light(placed.picture, clip.picture, clip.support >= CONFIDENT_SHARE)
+    lit = light.apply(placed.picture)
+    sure = clip.support >= CONFIDENT_SHARE
+    different = _different(lit, clip.picture)
+    known = placed.weight >= CONFIDENT_SHARE
+    if (different & sure & known).sum() > (1 - _MIN_AGREEING) * max(1, (sure & known).sum()):
+        return _alone(clip, now, moved=True)
+    trust = _trust(placed, light, now)
+    return _choose(clip, votes(frames, lit), placed, lit, different, trust, light, now)
+
+
+def _choose(
+    clip: Estimate,
+    voted: Estimate,
+    earlier: CameraMemory,
+    lit: Image,
+    different: Mask,
+    trust: Share,
+    light: Light,
+    now: float,
+) -> Merged:
+    sure = clip.support >= CONFIDENT_SHARE
+    doubtful = different & (trust >= _MIN_TRUST)
+    by_votes = doubtful & (voted.support >= _MIN_VOTES)
+    changed = doubtful & sure & ~by_votes & ~_small(doubtful)
+    changed_at = np.where(changed, np.where(earlier.changed_at, earlier.changed_at, int(now)), 0)
+    pending = changed & (int(now) - changed_at < _ACCEPT_SECONDS)
+    by_earlier = pending | (doubtful & ~sure & ~by_votes)
+    # Where the clip is unsure and yet agrees, the earlier sight confirms it.
+    confirmed = ~different & ~sure & (trust >= _MIN_TRUST)
+
+    picture = np.where(by_votes[..., None], voted.picture, clip.picture)
+    picture = np.where(by_earlier[..., None], lit, picture)
+    confidence = np.where(by_votes | confirmed, np.maximum(clip.support, trust), clip.support)
+    confidence = np.where(by_earlier, trust, confidence).astype(np.float32)
+    source = np.where(by_votes, Source.VOTES, Source.CLIP)
+    source = np.where(by_earlier, Source.EARLIER, source).astype(np.uint8)
+    fresh = (sure | by_votes) & ~by_earlier
+    keep = earlier.weight > clip.support
+    memory = CameraMemory(
+        picture=picture,
+        weight=np.where(fresh | ~keep, np.maximum(clip.support, voted.support), earlier.weight),
+        seen_at=np.where(fresh | ~keep, np.uint32(now), earlier.seen_at),
+        changed_at=np.where(pending, changed_at, 0).astype(np.uint32),
+    )
+    return Merged(picture, confidence, source, memory, light)
+
+
+def _alone(clip: Estimate, now: float, *, moved: bool) -> Merged:
+    size = clip.support.shape
+    memory = CameraMemory(
+        picture=clip.picture,
+        weight=clip.support,
+        seen_at=np.full(size, int(now), np.uint32),
+        changed_at=np.zeros(size, np.uint32),
+    )
+    source = np.zeros(size, np.uint8)
+    return Merged(clip.picture, clip.support, source, memory, camera_moved=moved)
+
+
+def _place(earlier: CameraMemory, clip: Estimate) -> CameraMemory | None:
+    """Move the earlier picture onto the clip's; None if it shows something else."""
+    reference, grey = shrink(clip.picture), shrink(earlier.picture)
+    # The light may differ: compare forms, not levels.
+    shift = measure(reference, grey * (reference.mean() / max(1.0, float(grey.mean()))))
+    if shift is None:
+        return earlier  # nothing to hold on to; agreement is checked by the caller
+    scale = clip.picture.shape[1] / reference.shape[1]
+    x, y = shift[0] * scale, shift[1] * scale
+    if max(abs(x), abs(y)) < STILL_PIXELS:
+        return earlier
+    back = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
+    size = (grey.shape[1], grey.shape[0])
+    if scale != 1:
+        size = (clip.picture.shape[1], clip.picture.shape[0])
+    weight = cv2.warpAffine(earlier.weight, back, size)  # beyond the edge nothing is known: 0
+    step = (round(y), round(x))
+    return CameraMemory(
+        picture=move(earlier.picture, (x, y)),
+        weight=np.asarray(weight, dtype=np.float32),
+        seen_at=np.roll(earlier.seen_at, (-step[0], -step[1]), (0, 1)),
+        changed_at=np.roll(earlier.changed_at, (-step[0], -step[1]), (0, 1)),
+    )
+
+
+def _trust(earlier: CameraMemory, light: Light, now: float) -> Share:
+    age = np.maximum(0.0, now - earlier.seen_at.astype(np.float64))
+    return (earlier.weight * np.exp(-age / _AGE_SECONDS) * light.likeness).astype(np.float32)
+
+
+def _different(first: Image, second: Image) -> Mask:
+    """Where two pictures show different things, without single pixels."""
+    levels = cv2.absdiff(first, second).max(axis=2)
+    mask = (levels > _DIFFERENT_LEVELS).astype(np.uint8)
+    return np.asarray(cv2.medianBlur(mask, 3), dtype=bool)
+
+
+def _small(mask: Mask) -> Mask:
+    """Return the parts of a mask that are small."""
+    count, labels, found, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    small = np.zeros(count, bool)
+    small[1:] = found[1:, cv2.CC_STAT_AREA] <= _SMALL_CHANGE * mask.size
+    return np.asarray(small[labels], dtype=bool)
