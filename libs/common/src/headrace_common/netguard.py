@@ -354,7 +354,9 @@ class _PinnedBackend(httpcore.NetworkBackend):
             if left <= 0:
                 raise httpcore.ConnectTimeout
             try:
-                stream = self._sockets.connect_tcp(address, port, left, local_address)
+                stream = self._sockets.connect_tcp(
+                    address, port, left, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:

@@ -103,7 +103,7 @@ class HlsServer(ThreadingHTTPServer):
         self._thread.join()
         self.server_close()
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, _request: object, _client_address: object) -> None:
         """Leave a broken connection be: readers hang up when they have enough."""
 
     def add(self, path: str, route: Route | bytes) -> str:
