@@ -91,12 +91,20 @@ def training_config(options: argparse.Namespace, start: Path | None) -> TrainCon
     return dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})
 
 
+def branch_off(origin: Path, run: Path) -> None:
+    """Begin a run with another run's checkpoint and its history so far."""
+    run.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(origin, run / checkpoint.FILE_NAME)
+    told = origin.with_name(history.FILE_NAME)
+    if told.exists():
+        shutil.copyfile(told, run / history.FILE_NAME)
+
+
 def run_train(options: argparse.Namespace) -> int:
     """Train; exit code 0 also when a signal ended the run early, since it can be resumed."""
     own = options.run / checkpoint.FILE_NAME
     if options.origin is not None and not own.exists():
-        options.run.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(options.origin, own)
+        branch_off(options.origin, options.run)
     start = own if own.exists() else None
     config = training_config(options, start)
     samples = read_samples(options.data, "train")
