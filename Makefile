@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := libs services cli examples tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
-	headrace-dispatcher headrace-results headrace headrace-speech-analysis-server
+	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
+	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench reference lock clean
+.PHONY: help setup demo up down test check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +47,7 @@ format: setup ## Format, and mend what lint can mend
 
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
+	$(BIN)/python benchmarks/background.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
 
 reference: setup ## Write the OpenAPI files and the settings page from the code
@@ -55,6 +57,10 @@ lock: setup ## Write the exact versions of all dependencies to constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in -o constraints.txt
+
+train: ## Train the road-damage detector, or go on where it stopped (Ctrl-C keeps a checkpoint)
+	@PYTHON=$(PYTHON) models/road-damage/setup.sh
+	@PYTHONPATH=models/road-damage/src nice -n 19 .tools/train/bin/python -m road_damage train
 
 clean: down ## Remove the environment and the local stack with its data
 	rm -rf $(VENV) .tools .headrace
