@@ -37,6 +37,23 @@ def test_several_files_go_in_one_command(user: User) -> None:
     assert [answer["priority"] for answer in answers] == ["low", "low"]
 
 
+def test_one_refused_file_does_not_hide_the_others(user: User) -> None:
+    token = user.token()
+    files = (RECORDINGS / "bobby.wav", RECORDINGS / "LICENSE", RECORDINGS / "mary.wav")
+    printed = user.run("upload", *files, "-t", token, expect=4)
+    assert f"{files[1]}: " in printed
+    listed = user.run_json("jobs", "--token", token)["jobs"]
+    assert len(listed) == 2
+    assert all(job["job_id"] in printed for job in listed)
+
+
+def test_a_token_with_a_bad_reference_is_not_half_made(user: User) -> None:
+    name = f"token-{uuid4()}"
+    create = ("tokens", "create", name, "--textgrid")
+    assert "not a Praat TextGrid" in user.run(*create, RECORDINGS / "LICENSE", expect=4)
+    assert user.run_json(*create, RECORDINGS / "mary.TextGrid")["id"] == name
+
+
 def test_tokens_come_and_go(user: User) -> None:
     name = f"token-{uuid4()}"
     created = user.run_json("tokens", "create", name, "--textgrid", RECORDINGS / "mary.TextGrid")

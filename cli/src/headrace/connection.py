@@ -38,6 +38,8 @@ def find_connection() -> Connection:
         API_KEY: os.environ.get(API_KEY) or (stack.api_key if stack else None),
     }
     missing = [name for name, value in found.items() if not value]
+    if stack and not stack.is_running and not os.environ.get(INGEST_URL):
+        raise CommandError(_not_running(stack), ExitCode.UNAVAILABLE)
     if missing:
         raise CommandError(
             f"no local stack here (`headrace up` starts one), and not set: {', '.join(missing)}",
@@ -58,9 +60,16 @@ def find_database() -> DatabaseSettings:
     Raises:
         CommandError: neither is there.
     """
+    stack = find_stack()
+    if stack and not stack.is_running and not os.environ.get("DATABASE_URL"):
+        raise CommandError(_not_running(stack), ExitCode.UNAVAILABLE)
     url = find_environment().get("DATABASE_URL")
     if not url:
         raise CommandError(
             "set DATABASE_URL, or start a local stack with `headrace up`", ExitCode.UNAVAILABLE
         )
     return DatabaseSettings.model_validate({"database_url": url})
+
+
+def _not_running(stack: StackState) -> str:
+    return f"the local stack in {stack.directory} does not run; `headrace up` starts it"

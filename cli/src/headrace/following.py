@@ -23,7 +23,7 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> JobStatus:
 def _bar(events: Iterator[tuple[str, dict[str, Any]]]) -> JobStatus:
     columns = (
         TextColumn("[bold]{task.fields[status]:<20}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("[dim]{task.description}"),
@@ -33,13 +33,13 @@ def _bar(events: Iterator[tuple[str, dict[str, Any]]]) -> JobStatus:
         task = progress.add_task("", total=100, status=status.value)
         for name, data in events:
             if name == "queue_position":
-                progress.update(task, description=f"place {data['place']} in its lane")
+                progress.update(task, description=f"place {data['place']}")
                 continue
             if name != "ignored":
                 status = JobStatus(data["status"])
                 progress.console.print(_line(name, data), style="dim", highlight=False)
             progress.update(
-                task, completed=data["progress"], status=status.value, description=data["message"]
+                task, completed=data["progress"], status=status.value, description="", refresh=True
             )
     return status
 

@@ -38,6 +38,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     console.print(table)
 
 
+def print_heading(text: str) -> None:
+    """Print a heading: a rule across a terminal, a line elsewhere."""
+    if console.is_terminal:
+        console.rule(f"[bold]{text}")
+    else:
+        console.print(f"\n== {text}", highlight=False)
+
+
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one a line; those without a value are left out."""
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -16,12 +16,12 @@ import httpx
 import typer
 
 from headrace.client import Client
-from headrace.commands.jobs import send
+from headrace.commands.jobs import print_accepted, send
 from headrace.commands.stack import StackPrinter
 from headrace.connection import Connection
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
-from headrace.output import console, print_fields, print_table
+from headrace.output import console, print_fields, print_heading, print_table
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_local import control
@@ -53,17 +53,17 @@ def demo(
         )
     began = time.monotonic()
     with _stack() as state:
-        console.rule("[bold]1  a token: the sentence to be imitated")
+        print_heading("1  a token: the sentence to be imitated")
         connection = Connection(
             state.endpoints["ingest_url"], state.endpoints["results_url"], state.api_key or ""
         )
         with Client(connection) as client:
             _create_token(client, recordings)
-            console.rule("[bold]2  a recording of it, on its way")
+            print_heading("2  a recording of it, on its way")
             job = _run_job(client, recordings / IMITATION)
-            console.rule("[bold]3  the result")
+            print_heading("3  the result")
             _show_result(client, job, state.directory / "demo")
-        console.rule()
+        console.print()
         console.print(f"{job['status']} after {time.monotonic() - began:.1f} s", highlight=False)
         if job["status"] != JobStatus.COMPLETED:
             raise CommandError(f"the job {job['status']}: {job['message']}")
@@ -115,7 +115,7 @@ def _extract_pitch(recording: Path, target: Path) -> None:
 
 def _run_job(client: Client, recording: Path) -> dict[str, Any]:
     answer = send(client, recording, TOKEN, Lane.NORMAL, key=None, quiet=False)
-    console.print(f"{answer['message']}: job [bold]{answer['job_id']}[/]", highlight=False)
+    print_accepted(answer)
     follow(client, answer["job_id"], as_json=False)
     job: dict[str, Any] = client.results("GET", f"/jobs/{answer['job_id']}")
     return job
@@ -175,10 +175,11 @@ def _print_urls(state: StackState, job: dict[str, Any]) -> None:
             ("upload API", f"{ingest}/docs"),
             ("jobs API", f"{results}/docs"),
             ("this job", f"{results}/jobs/{job['job_id']}"),
-            ("try", f"headrace upload {RECORDINGS / IMITATION} --token {TOKEN} --follow"),
-            ("and", "headrace jobs, headrace status, headrace logs dispatcher"),
         ]
     )
+    console.print("In another terminal, after `. .venv/bin/activate`:", style="dim")
+    for command in (f"upload {RECORDINGS / IMITATION} -t {TOKEN} -f", "jobs", "status"):
+        console.print(f"  headrace {command}", highlight=False, soft_wrap=True)
 
 
 def _wait_for_signal() -> None:

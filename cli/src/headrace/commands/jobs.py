@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,9 @@ from headrace.following import follow
 from headrace.output import JsonOption, console, print_fields, print_json, print_table
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
+
+#: Columns from which a list of jobs has room for its longer fields.
+_WIDE = 120
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", autocompletion=completion.job_ids)]
 
@@ -36,33 +39,48 @@ def upload(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload recordings. With --follow, exits 1 unless every job was completed."""
+    """Upload recordings. With --follow, exits 1 unless every job was completed.
+
+    A file that is refused is named, the others are uploaded all the same.
+    """
     if idempotency_key and len(files) > 1:
         raise CommandError("--idempotency-key goes with one FILE", ExitCode.USAGE)
+    answers: list[dict[str, Any]] = []
+    refusals: list[CommandError] = []
     statuses: list[JobStatus] = []
     with Client() as client:
-        answers = [
-            send(client, path, token, priority, key=idempotency_key, quiet=as_json)
-            for path in files
-        ]
+        for path in files:
+            try:
+                answer = send(client, path, token, priority, key=idempotency_key, quiet=as_json)
+            except CommandError as error:
+                # The others are no worse for it, and their ids must be known.
+                refusals.append(CommandError(f"{path}: {error}", error.code))
+                continue
+            answers.append(answer)
+            if not as_json:
+                print_accepted(answer)
         if as_json and not follow_jobs:
             print_json(answers)
-        for answer in answers:
-            if not as_json:
-                console.print(
-                    f"{answer['message']}: job [bold]{answer['job_id']}[/] {answer['status']}",
-                    highlight=False,
-                )
-            if follow_jobs:
-                statuses.append(follow(client, answer["job_id"], as_json=as_json))
+        if follow_jobs:
+            statuses = [follow(client, a["job_id"], as_json=as_json) for a in answers]
+    if refusals:
+        raise CommandError("\n".join(map(str, refusals)), refusals[0].code)
     if any(status is not JobStatus.COMPLETED for status in statuses):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def print_accepted(answer: dict[str, Any]) -> None:
+    """Print what became of an upload."""
+    console.print(
+        f"{answer['message']}: job [bold]{answer['job_id']}[/] {answer['status']}", highlight=False
+    )
 
 
 def send(
     client: Client, path: Path, token: str, priority: Lane, *, key: str | None, quiet: bool
 ) -> dict[str, Any]:
     """Upload one file, with a progress bar on a terminal."""
+    hidden = quiet or not console.is_terminal
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -71,7 +89,7 @@ def send(
     )
     with (
         path.open("rb") as file,
-        Progress(*columns, console=console, transient=True, disable=quiet) as progress,
+        Progress(*columns, console=console, transient=True, disable=hidden) as progress,
     ):
         task = progress.add_task(path.name, total=path.stat().st_size)
         reader = _Counted(file, lambda count: progress.advance(task, count))
@@ -125,18 +143,29 @@ def list_jobs(
     if as_json:
         print_json(page)
         return
+    wide = console.width >= _WIDE
+    now = datetime.now(UTC)
     print_table(
-        ("JOB", "STATUS", "%", "PRIORITY", "TOKEN", "CREATED", "MESSAGE"),
+        ("JOB", "STATUS", "%", "PRIORITY", "AGE", *(("TOKEN", "MESSAGE") if wide else ())),
         [
             (
                 *(job["job_id"], job["status"], job["progress"], job["priority"]),
-                *(job["token_id"], job["created_at"][:19].replace("T", " "), job["message"]),
+                _age(now - datetime.fromisoformat(job["created_at"])),
+                *((job["token_id"], job["message"]) if wide else ()),
             )
             for job in page["jobs"]
         ],
     )
     if page["next_cursor"]:
         console.print(f"More with --cursor {page['next_cursor']}", style="dim", soft_wrap=True)
+
+
+def _age(age: timedelta) -> str:
+    """Say how long ago, in the largest unit that fits."""
+    for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if age.total_seconds() >= seconds:
+            return f"{age.total_seconds() // seconds:.0f}{unit}"
+    return f"{max(age.total_seconds(), 0):.0f}s"
 
 
 def show(job_id: JobArgument, *, as_json: JsonOption = False) -> None:

@@ -55,8 +55,9 @@ def up(
     if as_json:
         print_json(_public(result.state))
     elif result.already_running:
-        console.print(f"It runs already, in {result.state.directory}.")
-        _print_endpoints(result.state)
+        console.print(f"It ran already, in {result.state.directory}.")
+        if not detach:
+            _print_endpoints(result.state)
 
 
 class StackPrinter:
@@ -65,13 +66,14 @@ class StackPrinter:
     def __init__(self, *, foreground: bool) -> None:
         """Print for a stack that Ctrl-C stops (`foreground`), or one that goes on."""
         self._foreground = foreground
-        self._seen: dict[str, ProcessState] = {}
+        self._seen: dict[str, ProcessState | None] = {}
         self._was_ready = False
 
     def __call__(self, state: StackState) -> None:
         """Print what has changed."""
         for record in state.processes:
-            if self._seen.get(record.name) != record.state:
+            # Before its turn a process is `stopped`, which is no news.
+            if self._seen.get(record.name, ProcessState.STOPPED) != record.state:
                 self._seen[record.name] = record.state
                 colour = _COLOURS[record.state]
                 console.print(f"  [{colour}]{record.state:<11}[/] {record.name:<16} {record.url}")
@@ -107,6 +109,8 @@ def status(directory: DirectoryOption = None, *, as_json: JsonOption = False) ->
                 for r in state.processes
             ],
         )
+    if not state.is_running and any(record.identity for record in state.processes):
+        console.print("Its supervisor is gone: `headrace up` takes over what is left.")
     ready = all(record.state is ProcessState.READY for record in state.processes)
     if not (state.is_running and ready):
         raise typer.Exit(ExitCode.FAILED)

@@ -38,7 +38,13 @@ def create(
     body = {"id": token_id, "title": title, **references.urls}
     with Client() as client:
         token = client.ingest("POST", "/tokens", json=_set_only(body))
-        _show(references.store(client, token), as_json=as_json)
+        try:
+            token = references.store(client, token)
+        except CommandError:
+            # All or nothing: the same command, mended, must work.
+            client.ingest("DELETE", f"/tokens/{token['id']}")
+            raise
+        _show(token, as_json=as_json)
 
 
 @app.command("update")

@@ -27,6 +27,8 @@ HALVING_SEMITONES: Final = 3.0
 #: A correlation of fewer frames than these says nothing.
 _LEAST_CORRELATED_FRAMES: Final = 3
 _CONSTANT_SEMITONES: Final = 1e-6
+#: Times the reference's length within which a recording can be the same words, fast or slow.
+_USUAL_TEMPO: Final = (0.6, 1.7)
 
 SCORE_FORMULA: Final = (
     "100 * agreement * 2 ** -((distance_semitones / 3) ** 2), agreement = 2 * both_voiced / "
@@ -77,6 +79,11 @@ def compare(recording: PitchContour, reference: Reference) -> Comparison | None:
         "notes": [],
     }
     comparison = Comparison(document, alignment)
+    if not _USUAL_TEMPO[0] <= document["tempo_ratio"] <= _USUAL_TEMPO[1]:
+        document["notes"].append(
+            f"The recording has {document['tempo_ratio']} times the reference's length: "
+            "something may be missing or added, which the scores do not show"
+        )
     if reference.words is None:
         document["notes"].append("The token has no usable TextGrid: compared as a whole only")
         return comparison

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
 from headrace_common.contracts.jobs import JobStatus
-from headrace_common.errors import UnavailableError
+from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.body import Patience, announced_size, receive
 from headrace_ingest_api.decisions import UploadWish, choose_lane, failure_of, recognised
@@ -177,6 +177,8 @@ class UploadIntake:
             stored = await self._store(form, wish, recording, writer, claim)
             return await run_in_threadpool(self._jobs.queue, stored, claim)
         except BaseException as error:
+            if isinstance(error, HeadraceError):
+                error.extra.setdefault("job_id", job_id)
             await self._after_failure(self._undo(job_id, writer, error))
             raise
 

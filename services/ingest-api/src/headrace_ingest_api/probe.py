@@ -76,7 +76,8 @@ def probe(container: Container, file: BudgetedReader) -> AudioFacts:
             f"the headers of the {container} file take more than {MAX_READ_BYTES >> 20} MiB"
         ) from None
     except (MutagenError, BadWebmError) as error:
-        raise BrokenAudioError(f"the {container} file is broken: {error}"[:300]) from error
+        reason = str(error) or "its header cannot be read"
+        raise BrokenAudioError(f"the {container} file is broken: {reason}"[:300]) from error
     except HeadraceError:
         raise
     except Exception as error:

@@ -44,9 +44,20 @@ class ReportApplier:
             if attempt > self._max_attempts:
                 self._give_up(inbox_id, attempt - 1, "the last one ended its process")
             else:
+                self._apply_earlier(inbox_id)
                 self._apply_once(inbox_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is noted and tried again
             self._note(inbox_id, attempt, error)
+
+    def _apply_earlier(self, inbox_id: int) -> None:
+        """Apply what came before on the same job: another worker may have it and be slower."""
+        with self._database.begin() as session:
+            earlier = inbox.waiting_before(session, inbox_id)
+        for other_id in earlier:
+            try:
+                self._apply_once(other_id)
+            except Exception as error:  # noqa: BLE001 - its own actor and the sweep see to it
+                log.warning("report.earlier_not_applied", inbox_id=other_id, error=str(error)[:500])
 
     def _apply_once(self, inbox_id: int) -> None:
         """Change the job and mark the report in one transaction."""

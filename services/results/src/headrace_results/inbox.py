@@ -19,6 +19,9 @@ from headrace_common.db import InboxReport, Job
 from headrace_common.errors import ConflictError, NotFoundError
 from headrace_results.reports import canonical
 
+#: Earlier reports on a job that are applied first; a sender of more has its order to itself.
+_MOST_EARLIER: Final = 20
+
 POISONED: Final = "poisoned: "
 
 
@@ -141,6 +144,17 @@ def begin_attempt(session: Session, inbox_id: int) -> int | None:
         .values(attempts=InboxReport.attempts + 1)
         .returning(InboxReport.attempts)
     )
+
+
+def waiting_before(session: Session, inbox_id: int) -> Sequence[int]:
+    """Return the reports on the same job that came earlier and are not applied, in order."""
+    job_id = select(InboxReport.job_id).where(InboxReport.id == inbox_id).scalar_subquery()
+    return session.scalars(
+        select(InboxReport.id)
+        .where(InboxReport.job_id == job_id, InboxReport.id < inbox_id, waiting())
+        .order_by(InboxReport.id)
+        .limit(_MOST_EARLIER)
+    ).all()
 
 
 def lock(session: Session, inbox_id: int) -> InboxReport | None:

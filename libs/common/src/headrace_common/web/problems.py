@@ -21,6 +21,7 @@ from headrace_common.errors import (
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
+    UnprocessableError,
 )
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ def responses(*errors: type[HeadraceError]) -> dict[int | str, dict[str, Any]]:
     documented_errors: tuple[type[HeadraceError], ...] = (
         UnauthorizedError,
         ForbiddenError,
+        UnprocessableError,
         *errors,
     )
     for error in documented_errors:
@@ -93,7 +95,10 @@ def install(app: FastAPI) -> None:
     async def invalid(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
         faults = [
-            {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+            {
+                "field": ".".join(str(part) for part in fault["loc"]),
+                "message": fault["msg"].removeprefix("Value error, "),
+            }
             for fault in error.errors()
         ]
         detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
