@@ -1,6 +1,7 @@
 """Reports on one job are applied in the order in which they came."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from headrace_common.contracts import JobKind, JobStatus, Lane
@@ -20,7 +21,7 @@ def test_what_came_earlier_is_applied_first(database: Database) -> None:
     store.create(NewJob(id=job_id, kind=JobKind.AUDIO_ANALYSIS, lane=Lane.NORMAL, message=""))
     steps = (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.QUEUED_FOR_ANALYSIS)
     store.apply([Change(job_id=job_id, to=step, message=step) for step in steps])
-    payloads = [
+    payloads: list[dict[str, Any]] = [
         {"status": "processing", "progress": 20, "message": "first"},
         {"status": "processing", "progress": 90, "message": "second"},
         {"status": "completed", "message": "last", "result": {}},
@@ -33,7 +34,7 @@ def test_what_came_earlier_is_applied_first(database: Database) -> None:
                     job_id=job_id,
                     dedup_key=f"test:{uuid4()}",
                     source=Source.SQS,
-                    payload=dict(payload),
+                    payload=payload,
                 ),
             ).inbox_id
             for payload in payloads
