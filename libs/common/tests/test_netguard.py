@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace_common.errors import HeadraceError
 from headrace_common.netaddress import refusal, split_url
@@ -305,3 +307,19 @@ def test_a_body_that_is_read_later_fails_with_the_same_errors() -> None:
         assert next(chunks) == b"short"
         with pytest.raises(TruncatedError):
             next(chunks)
+
+
+@given(
+    st.text(max_size=60),
+    st.sampled_from(["", "http://", "https://", "http://a@", "http://[", "\\"]),
+)
+def test_no_text_makes_the_parser_fail_in_another_way(text: str, start: str) -> None:
+    try:
+        scheme, host, port, path = split_url(start + text)
+    except UrlRefusedError:
+        return
+    assert scheme in {"http", "https"}
+    assert host
+    assert host.isascii()
+    assert 0 < port < 65_536
+    assert path.startswith("/")

@@ -19,6 +19,7 @@ from headrace_gpu_preprocessor.background import (
     Source,
 )
 from headrace_gpu_preprocessor.background.estimate import CONFIDENT_SHARE, estimate, median
+from headrace_gpu_preprocessor.background.light import fit_light
 from headrace_gpu_preprocessor.background.samples import Samples
 from headrace_gpu_preprocessor.simulate import VARIANTS, Scene, Variant
 
@@ -198,7 +199,7 @@ def test_an_old_memory_or_another_view_is_not_used(earlier: CameraMemory) -> Non
     old = _build(jam, earlier, now=_NOW + 60 * 86_400)
     assert old.meta["share_filled"] == 0
     elsewhere = CameraMemory(
-        np.ascontiguousarray(earlier.picture[:, ::-1] // 2 + 90),
+        np.random.default_rng(1).permutation(earlier.picture.reshape(-1, 3)).reshape(180, 320, 3),
         earlier.weight,
         earlier.seen_at,
         earlier.changed_at,
@@ -253,3 +254,27 @@ def test_an_odd_frame_is_dropped_and_none_is_an_error() -> None:
     assert built.picture.shape == (18, 32, 3)
     assert built.meta["samples_dropped"] == 1
     assert built.quality <= 0.05
+
+
+def test_the_light_is_measured_although_much_has_changed() -> None:
+    random = np.random.default_rng(1)
+    past = random.integers(20, 200, (120, 160, 3)).astype(np.uint8)
+    present = np.clip(past * 1.2 + 5, 0, 255).astype(np.uint8)
+    present[:, :64] = random.integers(0, 256, (120, 64, 3))
+    light = fit_light(past, present, np.ones((120, 160), bool))
+    assert light.gain == pytest.approx((1.2, 1.2, 1.2), abs=0.03)
+    assert 0.5 < light.likeness < 0.8
+    assert np.abs(light.apply(past)[:, 64:].astype(int) - present[:, 64:]).max() <= 4
+    night = fit_light(past, (past // 5).astype(np.uint8), np.ones((120, 160), bool))
+    assert night.likeness == 0
+
+
+def test_a_night_does_not_wipe_out_what_was_known(earlier: CameraMemory) -> None:
+    """At night nothing can be compared: the memory stays for the morning."""
+    jam = _scene("jam", light=0.15)
+    built = _build(jam, earlier)
+    assert not built.meta["camera_moved"]
+    assert not built.source.any()
+    assert (built.memory.picture == earlier.picture).all()
+    again = _build(_scene("jam"), built.memory, now=_NOW + 2 * _HOUR)
+    assert again.meta["share_usable"] > 0.95

@@ -1,6 +1,8 @@
 """Playlists are read as RFC 8216 has it, and what is hostile in them is refused."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace_gpu_preprocessor.video import errors
 from headrace_gpu_preprocessor.video.playlist import (
@@ -133,3 +135,24 @@ def test_strange_numbers_do_no_harm(number: str) -> None:
     )
     assert 0 <= playlist.target_seconds <= 60
     assert "#EXTINF:" in playlist.render(lambda *_: "a", ended=True)
+
+
+_LINES = st.sampled_from(
+    [
+        "#EXTM3U", "#EXT-X-STREAM-INF:", "#EXT-X-STREAM-INF:RESOLUTION=1x1", "#EXTINF:", "a.ts",
+        "#EXT-X-KEY:", '#EXT-X-KEY:METHOD=AES-128,URI="k"', "#EXT-X-MAP:", '#EXT-X-MAP:URI="i"',
+        "#EXT-X-BYTERANGE:5", "#EXT-X-BYTERANGE:5@5", "#EXT-X-ENDLIST", "http://[", "//", "?",
+        "#EXT-X-MEDIA-SEQUENCE:999999999999999", "#EXT-X-DISCONTINUITY", "#EXT-X-TARGETDURATION:0",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(_LINES, st.text(max_size=30)), max_size=12))
+def test_no_text_makes_the_parser_fail_in_another_way(lines: list[str]) -> None:
+    try:
+        found = parse("\n".join(["#EXTM3U", *lines]), _BASE)
+    except errors.VideoError:
+        return
+    if isinstance(found, MediaPlaylist):
+        text = found.render(lambda *_: "name.ts", ended=True)
+        assert all(line.startswith("#EXT") or line == "name.ts" for line in text.splitlines())

@@ -64,8 +64,8 @@ def fit_light(past: Image, present: Image, sure: NDArray[np.bool_]) -> Light:
 
 def _fit(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
     """Fit a line by least squares, in rounds that drop what is far from it."""
-    kept = np.ones(len(before), bool)
-    ratio = float(np.median(after) / max(1.0, float(np.median(before))))
+    # The middle of the ratios: in a jam up to half of the pixels may show something else.
+    ratio = float(np.median(after / np.maximum(before, 1.0)))
     gain, offset = ratio, 0.0
     for _ in range(_ROUNDS):
         away = np.abs(after - (gain * before + offset))
@@ -73,4 +73,5 @@ def _fit(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float
         if kept.sum() < _MIN_PIXELS // 2 or np.ptp(before[kept]) < 10:
             return ratio, 0.0
         gain, offset = (float(value) for value in np.polyfit(before[kept], after[kept], 1))
-    return gain, offset
+    # No line fits another view; whether the two agree is for the caller to find.
+    return (gain, offset) if _GAINS[0] <= gain <= _GAINS[1] else (ratio, 0.0)

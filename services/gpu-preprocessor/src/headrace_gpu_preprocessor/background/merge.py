@@ -27,6 +27,12 @@ Image = NDArray[np.uint8]
 Share = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+#: A camera that seems to look elsewhere replaces what was known if so much of the clip is sure.
+_GOOD_CLIP: Final = 0.9
+#: What is known outlasts a light that it cannot be compared in for so long: a night.
+_KEPT_SECONDS: Final = 86_400.0
+#: What so many samples agree on stood still: the light is measured on it.
+_STEADY_SHARE: Final = 0.8
 #: Grey levels between two averaged pictures beyond which they show different things.
 _DIFFERENT_LEVELS: Final = 14
 #: Share of the samples that must show the earlier road for them to be taken.
@@ -84,17 +90,19 @@ def merge(
         now: seconds since 1970.
     """
     if earlier is None or earlier.picture.shape != clip.picture.shape:
-        return _alone(clip, now, moved=earlier is not None)
+        return _alone(clip, now)
     placed = _place(earlier, clip)
-    if placed is None:
-        return _alone(clip, now, moved=True)
-    light = fit_light(placed.picture, clip.picture, clip.support >= CONFIDENT_SHARE)
+    light = fit_light(placed.picture, clip.picture, clip.support >= _STEADY_SHARE)
+    if light.likeness == 0:
+        fresh = now - float(earlier.seen_at.max()) < _KEPT_SECONDS
+        return _alone(clip, now, keep=earlier if fresh else None, light=light)
     lit = light.apply(placed.picture)
     sure = clip.support >= CONFIDENT_SHARE
     different = _different(lit, clip.picture)
     known = placed.weight >= CONFIDENT_SHARE
     if (different & sure & known).sum() > (1 - _MIN_AGREEING) * max(1, (sure & known).sum()):
-        return _alone(clip, now, moved=True)
+        good = (clip.support >= CONFIDENT_SHARE).mean() >= _GOOD_CLIP
+        return _alone(clip, now, keep=None if good else earlier, light=light, moved=True)
     trust = _trust(placed, light, now)
     return _choose(clip, votes(frames, lit), placed, lit, different, trust, light, now)
 
@@ -136,33 +144,39 @@ def _choose(
     return Merged(picture, confidence, source, memory, light)
 
 
-def _alone(clip: Estimate, now: float, *, moved: bool) -> Merged:
+def _alone(
+    clip: Estimate,
+    now: float,
+    *,
+    keep: CameraMemory | None = None,
+    light: Light | None = None,
+    moved: bool = False,
+) -> Merged:
+    """Return the clip as it is, and it or what is to be kept as the memory."""
     size = clip.support.shape
-    memory = CameraMemory(
+    memory = keep or CameraMemory(
         picture=clip.picture,
         weight=clip.support,
         seen_at=np.full(size, int(now), np.uint32),
         changed_at=np.zeros(size, np.uint32),
     )
     source = np.zeros(size, np.uint8)
-    return Merged(clip.picture, clip.support, source, memory, camera_moved=moved)
+    return Merged(clip.picture, clip.support, source, memory, light, camera_moved=moved)
 
 
-def _place(earlier: CameraMemory, clip: Estimate) -> CameraMemory | None:
-    """Move the earlier picture onto the clip's; None if it shows something else."""
+def _place(earlier: CameraMemory, clip: Estimate) -> CameraMemory:
+    """Move the earlier picture onto the clip's; whether it shows the same comes later."""
     reference, grey = shrink(clip.picture), shrink(earlier.picture)
     # The light may differ: compare forms, not levels.
     shift = measure(reference, grey * (reference.mean() / max(1.0, float(grey.mean()))))
     if shift is None:
-        return earlier  # nothing to hold on to; agreement is checked by the caller
+        return earlier
     scale = clip.picture.shape[1] / reference.shape[1]
     x, y = shift[0] * scale, shift[1] * scale
     if max(abs(x), abs(y)) < STILL_PIXELS:
         return earlier
     back = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
-    size = (grey.shape[1], grey.shape[0])
-    if scale != 1:
-        size = (clip.picture.shape[1], clip.picture.shape[0])
+    size = (clip.picture.shape[1], clip.picture.shape[0])
     weight = cv2.warpAffine(earlier.weight, back, size)  # beyond the edge nothing is known: 0
     step = (round(y), round(x))
     return CameraMemory(
