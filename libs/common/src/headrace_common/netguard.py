@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin
 
 import httpcore
@@ -34,6 +34,7 @@ from headrace_common.netaddress import (
     refusal,
     split_url,
 )
+from headrace_common.netpinned import PinnedBackend
 
 __all__ = [
     "AddressRefusedError",
@@ -240,7 +241,7 @@ class NetGuard:
         self, url: str, headers: Mapping[str, str], deadline: float
     ) -> Iterator[httpcore.Response]:
         target = self.check(url)
-        backend = _PinnedBackend(target.addresses, self.limits, deadline)
+        backend = PinnedBackend(target.addresses, self.limits.connect_seconds, deadline)
         standard = {
             "Host": _authority(target),
             "User-Agent": "headrace",
@@ -328,72 +329,3 @@ def _errors_named(host: str) -> Iterator[None]:
         ) from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
         raise UnreachableError(f"{host} cannot be reached") from error
-
-
-class _PinnedBackend(httpcore.NetworkBackend):
-    """Connects to the checked addresses and nowhere else, whatever name it is asked for."""
-
-    def __init__(self, addresses: tuple[str, ...], limits: FetchLimits, deadline: float) -> None:
-        self._addresses = addresses
-        self._limits = limits
-        self._deadline = deadline
-        self._sockets = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Try each address in the resolver's order until one answers."""
-        failure: Exception = httpcore.ConnectError("no address")
-        for address in self._addresses:
-            left = min(self._limits.connect_seconds, self._deadline - time.monotonic())
-            if left <= 0:
-                raise httpcore.ConnectTimeout
-            try:
-                stream = self._sockets.connect_tcp(
-                    address, port, left, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-            else:
-                return _DeadlineStream(stream, self._deadline)
-        raise failure
-
-
-class _DeadlineStream(httpcore.NetworkStream):
-    """Holds every read to the deadline of the whole request: a dripping server ends there."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def _left(self, timeout: float | None) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout
-        return left if timeout is None else min(timeout, left)
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        tls = self._stream.start_tls(ssl_context, server_hostname, self._left(timeout))
-        return _DeadlineStream(tls, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
