@@ -148,7 +148,7 @@ def test_the_exported_models_compute_what_torch_computes(tmp_path: Path) -> None
     with torch.no_grad():
         for head in model.heads:
             head.classes.weight.normal_(std=1.0)
-    differences = export(model.eval(), tmp_path, threshold=0.2)
+    differences = export(model.eval(), tmp_path, threshold=0.2, size=320)
     assert differences["boxes"] < 0.05
     assert differences["scores"] < 1e-3
     again = RoadDamageDetector()

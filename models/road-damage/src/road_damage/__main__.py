@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
     out.add_argument("output", type=Path, help="folder")
     out.add_argument("--threshold", type=float, required=True, help="chosen on valid")
+    out.add_argument("--size", type=int, required=True, help="input side it was chosen at")
     out.set_defaults(command=run_export)
     return main
 
@@ -162,7 +163,10 @@ def run_curve(options: argparse.Namespace) -> int:
 def run_export(options: argparse.Namespace) -> int:
     """Write the files and print the largest differences between ONNX and torch."""
     differences = export.export(
-        load_weights(options.weights), options.output, threshold=options.threshold
+        load_weights(options.weights),
+        options.output,
+        threshold=options.threshold,
+        size=options.size,
     )
     say(json.dumps(differences, indent=2))
     return 0

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from road_damage.config import CLASS_NAMES, EVALUATION_SIZE, SIZE_MULTIPLE, TrainConfig
+from road_damage.config import CLASS_NAMES, EVALUATION_SIZE, SIZE_MULTIPLE
 from road_damage.model import RoadDamageDetector
 
 NAME = "road-damage"
@@ -33,7 +33,9 @@ class ExportMismatchError(Exception):
     """The exported model does not compute what the trained one does."""
 
 
-def export(model: RoadDamageDetector, folder: Path, *, threshold: float) -> dict[str, float]:
+def export(
+    model: RoadDamageDetector, folder: Path, *, threshold: float, size: int
+) -> dict[str, float]:
     """Write both files and compare the ONNX model with torch.
 
     Returns:
@@ -43,7 +45,7 @@ def export(model: RoadDamageDetector, folder: Path, *, threshold: float) -> dict
         ExportMismatchError: A difference exceeds its tolerance; the ONNX file is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = describe(threshold)
+    metadata = describe(threshold, size)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / f"{NAME}.safetensors", metadata=metadata)
     path = folder / f"{NAME}.onnx"
@@ -55,13 +57,13 @@ def export(model: RoadDamageDetector, folder: Path, *, threshold: float) -> dict
     return differences
 
 
-def describe(threshold: float) -> dict[str, str]:
+def describe(threshold: float, size: int) -> dict[str, str]:
     """What a user of the model must know, as ONNX and safetensors metadata."""
     return {
         "classes": json.dumps(CLASS_NAMES),
         "threshold": f"{threshold:.4f}",
         "size_multiple": str(SIZE_MULTIPLE),
-        "trained_sizes": json.dumps(TrainConfig().sizes),
+        "best_size": str(size),
         "input": "RGB, float32, 0-255, NCHW",
     }
 
