@@ -397,7 +397,7 @@ def test_without_redis_a_report_is_kept_and_applied(
     try:
         answer = bench.report(replica, job_id, DONE)
         assert answer.status_code == 202
-        assert answer.elapsed < timedelta(seconds=4)
+        assert answer.elapsed < timedelta(seconds=20)
         assert bench.outcomes(job_id) == ["applied"]
         health = httpx.get(f"{replica.url}/health", timeout=30)
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
