@@ -96,8 +96,16 @@ def write_onnx(model: RoadDamageDetector, path: Path, metadata: dict[str, str]) 
     )
     written = onnx.load(path)
     onnx.helper.set_model_props(written, metadata)
+    _forget_origin(written)
     onnx.checker.check_model(written)
     onnx.save(written, path)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Drop the stack traces that torch leaves in each node: they name paths of this machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
 
 
 @torch.no_grad()
