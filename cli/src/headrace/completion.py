@@ -2,7 +2,6 @@
 
 from headrace.client import Client
 from headrace.failures import CommandError
-from headrace_common.contracts.lanes import Lane
 from headrace_local.state import find_stack
 
 #: Newest jobs and tokens that are offered.
@@ -24,11 +23,6 @@ def process_names(incomplete: str) -> list[str]:
     stack = find_stack()
     names = [record.name for record in stack.processes] if stack else []
     return [name for name in [*names, "supervisor"] if name.startswith(incomplete)]
-
-
-def priorities(incomplete: str) -> list[str]:
-    """Offer the lanes."""
-    return [lane.value for lane in Lane if lane.value.startswith(incomplete)]
 
 
 def _ids(collection: str, field: str, incomplete: str) -> list[str]:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_common.contracts import Lane
+from headrace_common.cursors import make_cursor, read_cursor
 from headrace_common.errors import BadRequestError, RequestTimeoutError, UnprocessableError
 from headrace_ingest_api.body import ClientGoneError
-from headrace_ingest_api.cursors import make_cursor, read_cursor
 from headrace_ingest_api.decisions import choose_lane, failure_of
 from headrace_ingest_api.errors import InvalidPriorityError
 from headrace_ingest_api.idempotency import check_key, fingerprint

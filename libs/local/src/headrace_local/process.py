@@ -123,10 +123,6 @@ class Child:
         """None while it runs; negative: the signal that ended it."""
         return self._popen.returncode if self._exited.is_set() else None
 
-    def has_exited(self) -> bool:
-        """Whether it has ended."""
-        return self._exited.is_set()
-
     def end(self, number: signal.Signals, *, grace: float, hurry: threading.Event) -> None:
         """Ask it to stop, and kill it with its group when it takes too long.
 

@@ -13,6 +13,3 @@ UPLOAD_BYTES: Final = Counter(
     "headrace_upload_bytes_total", "Bytes of recordings that clients sent, stored or not"
 )
 UPLOADS_IN_FLIGHT: Final = Gauge("headrace_uploads_in_flight", "Uploads that are being received")
-KEY_REPLAYS: Final = Counter(
-    "headrace_idempotent_replays_total", "Uploads answered from their Idempotency-Key"
-)

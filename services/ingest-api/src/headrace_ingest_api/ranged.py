@@ -1,6 +1,7 @@
 """Reading a stored object like a file, a range at a time, and never more than a budget."""
 
 import io
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from headrace_common.storage import S3Location
@@ -35,9 +36,9 @@ class BudgetedReader(io.RawIOBase):
         self._budget = budget
         self._position = 0
 
+    @abstractmethod
     def fetch(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`; both lie within the file."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         """It is."""

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
+from headrace_common.cursors import make_cursor, read_cursor
 from headrace_common.db import Database, Token, is_storable
 from headrace_common.errors import ConflictError, NotFoundError
-from headrace_ingest_api.cursors import make_cursor, read_cursor
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 MAX_TITLE_CHARACTERS: Final = 500

@@ -15,7 +15,7 @@ from headrace_common.contracts.analysis import (
 )
 from headrace_common.contracts.events import EVENTS_CHANNEL, EventType, JobEvent
 from headrace_common.contracts.jobs import JobKind, JobStatus
-from headrace_common.contracts.lanes import LANE_QUEUES, Lane, lane_of_queue
+from headrace_common.contracts.lanes import LANE_QUEUES, Lane
 from headrace_common.contracts.messages import (
     APPLY_REPORT_QUEUE,
     ActorName,
@@ -44,5 +44,4 @@ __all__ = [
     "ReportError",
     "ReportStatus",
     "dispatch_actor",
-    "lane_of_queue",
 ]

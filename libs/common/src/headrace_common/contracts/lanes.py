@@ -29,12 +29,3 @@ LANE_QUEUES: Final[dict[Lane, str]] = {
     Lane.NORMAL: "audio_analysis",
     Lane.LOW: "low_priority",
 }
-
-
-def lane_of_queue(queue_name: str) -> Lane:
-    """Return the lane whose Dramatiq queue is `queue_name`.
-
-    Raises:
-        KeyError: no lane has that queue.
-    """
-    return {queue: lane for lane, queue in LANE_QUEUES.items()}[queue_name]

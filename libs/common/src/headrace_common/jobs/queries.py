@@ -1,8 +1,5 @@
 """Reading jobs: one, a page of many, their timeline, lanes and places in them."""
 
-import base64
-import binascii
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +11,9 @@ from sqlalchemy.orm import Session
 from headrace_common.contracts.events import JobEvent
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
+from headrace_common.cursors import make_cursor, read_cursor
 from headrace_common.db.models import Job, JobEventRow
-from headrace_common.db.storable import is_storable
-from headrace_common.errors import BadRequestError, NotFoundError
+from headrace_common.errors import NotFoundError
 from headrace_common.jobs.store import event_of
 
 #: A place further back than this is told as this: counting a long lane for every client that
@@ -98,10 +95,13 @@ class JobQueries:
         """
         query = _filtered(select(Job), wanted).order_by(Job.created_at.desc(), Job.id.desc())
         if cursor is not None:
-            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_read_cursor(cursor)))
+            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*read_cursor(cursor)))
         rows = list(self._session.scalars(query.limit(limit + 1)).all())
         more = len(rows) > limit
-        return JobPage(rows[:limit], _make_cursor(rows[limit - 1]) if more else None)
+        return JobPage(
+            rows[:limit],
+            make_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if more else None,
+        )
 
     def events_after(self, job_id: str, sequence: int, *, limit: int = 500) -> list[JobEvent]:
         """Return what happened to a job after its event `sequence`, in order."""
@@ -156,20 +156,3 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
     if wanted.created_before is not None:
         query = query.where(Job.created_at < wanted.created_before)
     return query
-
-
-def _make_cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(
-        json.dumps([job.created_at.isoformat(), job.id]).encode()
-    ).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        moment = datetime.fromisoformat(created_at)
-    except (ValueError, TypeError, binascii.Error):
-        raise BadRequestError("the cursor is not one that this API gave") from None
-    if not isinstance(job_id, str) or not is_storable(job_id):
-        raise BadRequestError("the cursor is not one that this API gave")
-    return moment, job_id

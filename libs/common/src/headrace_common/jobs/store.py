@@ -169,10 +169,6 @@ class JobStore:
             TRANSITIONS.labels(status=outcome.status, outcome=result).inc()
         self._publisher.publish(outcome.event for outcome in outcomes if outcome.event)
 
-    def publish_events(self, events: Sequence[JobEvent]) -> None:
-        """Tell of events that `create_in` made; to be called after the commit."""
-        self._publisher.publish(events)
-
     def _refused(self, session: Session, change: Change) -> Outcome:
         """Record a change that its guard refused."""
         job = session.scalar(select(Job).where(Job.id == change.job_id).with_for_update())

@@ -5,7 +5,7 @@ import binascii
 import json
 from datetime import datetime
 
-from headrace_common.db import is_storable
+from headrace_common.db.storable import is_storable
 from headrace_common.errors import BadRequestError
 
 
