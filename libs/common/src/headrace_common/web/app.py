@@ -1,6 +1,6 @@
 """The FastAPI app that every service starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -24,6 +24,7 @@ def create_app(
     description: str,
     alive: Sequence[Check] = (),
     ready: Sequence[Check] = (),
+    json_metrics: Callable[[], Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> FastAPI:
     """Make an app with problem+json errors, health, metrics, access log and closed CORS.
@@ -34,6 +35,7 @@ def create_app(
         description: first paragraph of the OpenAPI page.
         alive: parts of the process that must work, else it should be restarted.
         ready: servers that it needs to take traffic.
+        json_metrics: what `/metrics` answers a client that asks for `application/json`.
         options: more of FastAPI's own, such as `lifespan`.
     """
     # The documentation page comes with its scripts, instead of loading them from elsewhere.
@@ -45,7 +47,7 @@ def create_app(
         **options,
     )
     problems.install(app)
-    app.include_router(health_router(service, alive=alive, ready=ready))
+    app.include_router(health_router(service, alive=alive, ready=ready, json_metrics=json_metrics))
     if settings.cors_allow_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -18,11 +18,11 @@ _LEGACY = Principal(key_id=None, scopes=frozenset({Scope.JOBS_READ, Scope.JOBS_W
 class Authenticator:
     """Finds out who calls; each app has one in `app.state.authenticator`."""
 
-    def __init__(self, database: Database, *, legacy_open: bool) -> None:
+    def __init__(self, database: Database | None, *, legacy_open: bool) -> None:
         """Make it.
 
         Args:
-            database: where the keys are.
+            database: where the keys are; None where the process has none, so that no key is known.
             legacy_open: let callers without a key use the endpoints of the old back end.
         """
         self._database = database
@@ -38,6 +38,8 @@ class Authenticator:
             if legacy_endpoint and self._legacy_open:
                 return _LEGACY
             raise UnauthorizedError("an API key is needed: Authorization: Bearer hr_...")
+        if self._database is None:
+            raise UnauthorizedError("this process knows no API keys: DATABASE_URL is not set")
         with self._database.begin() as session:
             return keys.authenticate(session, key)
 

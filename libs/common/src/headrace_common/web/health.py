@@ -1,12 +1,12 @@
 """Health: alive (restart me if not), ready (send me traffic if so), and metrics."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -52,13 +52,20 @@ class LiveView(BaseModel):
     service: str
 
 
-def health_router(service: str, *, alive: Sequence[Check], ready: Sequence[Check]) -> APIRouter:
+def health_router(
+    service: str,
+    *,
+    alive: Sequence[Check],
+    ready: Sequence[Check],
+    json_metrics: Callable[[], Mapping[str, Any]] | None = None,
+) -> APIRouter:
     """Make `/health/live`, `/health/ready`, `/health` and `/metrics`.
 
     Args:
         service: name that the answers carry.
         alive: parts of this process (threads, loops) without which it should be restarted.
         ready: those, and the servers it needs.
+        json_metrics: what `/metrics` answers a client that asks for `application/json`.
     """
     router = APIRouter(tags=["health"])
 
@@ -80,11 +87,19 @@ def health_router(service: str, *, alive: Sequence[Check], ready: Sequence[Check
         return view
 
     @router.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        """Metrics in Prometheus' format."""
+    def metrics(request: Request) -> Response:
+        """Metrics in Prometheus' format, or as JSON where the service has that and it is asked."""
+        if json_metrics is not None and _asks_for_json(request.headers.get("accept", "")):
+            return JSONResponse(json_metrics(), headers={"Vary": "Accept"})
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def _asks_for_json(accept: str) -> bool:
+    """Whether an Accept header names JSON; Prometheus names its own formats, and `*/*` last."""
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return "application/json" in kinds
 
 
 def _run(service: str, checks: Sequence[Check]) -> HealthView:
