@@ -13,11 +13,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
+from headrace_common.errors import UnauthorizedError
 from headrace_common.settings import ProcessSettings
-from headrace_common.web import Check, create_app, own_body_limit
+from headrace_common.web import Authenticator, Check, create_app, own_body_limit
 from headrace_common.web.app import MAX_JSON_BODY_BYTES
 from headrace_local.waiting import wait_until
 
+COUNTERS = {"counters": {"taken": 3}}
 JSON = {"content-type": "application/json"}
 
 
@@ -30,7 +32,11 @@ def _app() -> FastAPI:
         raise RuntimeError("a thread with a secret name has ended")
 
     app = create_app(
-        ProcessSettings(), service="notes", description="", alive=[Check("thread", fail)]
+        ProcessSettings(),
+        service="notes",
+        description="",
+        alive=[Check("thread", fail)],
+        json_metrics=lambda: COUNTERS,
     )
 
     @app.post("/notes")
@@ -113,7 +119,6 @@ def test_a_dead_part_is_503_and_is_told_by_its_kind_only(url: str) -> None:
 def test_spans_carry_no_token_of_a_callback_url() -> None:
     # A process of its own: the tracer of a process is set once.
     script = """
-from fastapi.testclient import TestClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -132,3 +137,21 @@ print([span.attributes["url.query"] for span in kept.get_finished_spans()])
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert "['job_id=j&token=[redacted]&a=1', 'token=[redacted]']" in done.stdout
+
+
+def test_metrics_answer_json_only_where_the_service_has_it_and_it_is_asked(url: str) -> None:
+    # What Prometheus itself sends: its formats, then anything.
+    scraper = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1"
+    assert httpx.get(f"{url}/metrics", headers={"accept": "application/json"}).json() == COUNTERS
+    scraped = httpx.get(f"{url}/metrics", headers={"accept": scraper})
+    assert scraped.headers["content-type"].startswith("text/plain")
+    assert "headrace_http_request_duration_seconds" in scraped.text
+
+
+def test_a_process_without_a_database_knows_no_key() -> None:
+    authenticator = Authenticator(None, legacy_open=True)
+    assert authenticator.identify(None, legacy_endpoint=True).key_id is None
+    with pytest.raises(UnauthorizedError, match="DATABASE_URL"):
+        authenticator.identify("hr_0123456789ab_secret", legacy_endpoint=True)
+    with pytest.raises(UnauthorizedError):
+        authenticator.identify(None, legacy_endpoint=False)
