@@ -119,6 +119,7 @@ def test_a_dead_part_is_503_and_is_told_by_its_kind_only(url: str) -> None:
 def test_spans_carry_no_token_of_a_callback_url() -> None:
     # A process of its own: the tracer of a process is set once.
     script = """
+from fastapi.testclient import TestClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
