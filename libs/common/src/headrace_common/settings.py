@@ -33,8 +33,8 @@ class BadSettingsError(SystemExit):
     """The environment cannot work; the message names each variable and its fault."""
 
 
-def _split(value: object) -> object:
-    """Read a list from one variable: words between commas or white space."""
+def split_words(value: object) -> object:
+    """Read a list from one variable (a validator): words between commas or white space."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
@@ -97,7 +97,7 @@ class ProcessSettings(SettingsGroup):
         "for a trusted network during a migration",
     )
 
-    _split_origins = field_validator("cors_allow_origins", mode="before")(_split)
+    _split_origins = field_validator("cors_allow_origins", mode="before")(split_words)
 
 
 class DatabaseSettings(SettingsGroup):
@@ -176,7 +176,7 @@ class S3Settings(AwsSettings):
     s3_connect_timeout_seconds: float = Field(default=5, gt=0)
     s3_read_timeout_seconds: float = Field(default=30, gt=0)
 
-    _split_buckets = field_validator("s3_allowed_buckets", mode="before")(_split)
+    _split_buckets = field_validator("s3_allowed_buckets", mode="before")(split_words)
 
 
 class SqsSettings(AwsSettings):
@@ -224,7 +224,7 @@ class WebhookSettings(SettingsGroup):
     )
 
     _split_secrets = field_validator("webhook_secrets", "callback_token_secrets", mode="before")(
-        _split
+        split_words
     )
 
     @field_validator("webhook_secrets")
