@@ -56,6 +56,14 @@ class BackgroundBuilder:
         """Offer a frame, BGR, with its clip time in seconds."""
         self._samples.add(pixels, time)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames; both 0 before the first."""
+        if not self._samples.frames:
+            return 0, 0
+        height, width = self._samples.frames[0].shape[:2]
+        return width, height
+
     def build(
         self, *, now: float, earlier: CameraMemory | None = None, region: Mask | None = None
     ) -> Background:
