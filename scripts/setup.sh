@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with everything pinned by constraints.txt, and the SQS emulator's own
-# environment. Does nothing when nothing has changed since it last ran.
+# Makes .venv with everything pinned by constraints.txt, and what the local stack's servers
+# need besides: see headrace_local.tools. Does nothing when nothing has changed since it last ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +38,12 @@ printf 'Installing Python packages into %s ...\n' "$venv"
 [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -c constraints.txt -r requirements.in
+tool() {
+	"$venv/bin/python" -c "from headrace_local import tools; tools.ensure_$1()"
+}
 printf 'Installing the SQS emulator ...\n'
-"$venv/bin/python" -c "from headrace_local.tools import ensure_ministack; ensure_ministack()"
+tool ministack
+printf 'Unpacking Redis 7 for the tests ...\n'
+# Only tests run it, against both kinds of server; everything else stands on Valkey.
+tool debian_redis 2>/dev/null || printf 'setup: no Redis 7 here; the tests that want it will say why\n' >&2
 state >"$stamp"

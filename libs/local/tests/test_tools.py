@@ -1,18 +1,21 @@
-"""The environment of the SQS emulator: installed once, and by one process at a time."""
+"""Tools: installed once, by one process at a time, and usable."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from headrace_local import tools
-
-pytestmark = pytest.mark.slow
+from headrace_local.errors import ToolInstallError
+from headrace_local.tools import install
+from headrace_local.waiting import wait_until
 
 _INSTALL = "from headrace_local import tools; print(tools.ensure_ministack())"
 
 
+@pytest.mark.slow
 def test_two_processes_install_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tools.TOOLS_VARIABLE, str(tmp_path))
     home = tmp_path / "ministack" / tools.MINISTACK
@@ -33,3 +36,45 @@ def test_two_processes_install_it_once(tmp_path: Path, monkeypatch: pytest.Monke
         [home / "bin" / "python", "-c", version], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == tools.MINISTACK
+
+
+def test_what_failed_is_installed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tools.TOOLS_VARIABLE, str(tmp_path))
+
+    def fail(home: Path) -> None:
+        home.mkdir()
+        (home / "half").touch()
+        install.run("sh", "-c", "echo its last words; exit 1")
+
+    with pytest.raises(ToolInstallError, match="its last words"):
+        install.ensure("tool", "1", fail)
+    home = install.ensure("tool", "1", Path.mkdir)
+    again = install.ensure("tool", "1", fail)
+
+    assert home == again == tmp_path / "tool" / "1"
+    assert not (home / "half").exists()
+
+
+def test_a_missing_installer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tools.TOOLS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ToolInstallError, match="apt-get"):
+        tools.ensure_debian_redis()
+
+
+def test_debians_redis_serves_without_being_installed(tmp_path: Path) -> None:
+    server = tools.ensure_debian_redis()
+    socket = tmp_path / "redis.sock"
+    command = [str(server), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", "."]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path) as process:
+        try:
+            wait_until(socket.exists)
+            with redis.Redis(unix_socket_path=str(socket)) as client:
+                assert client.info("server")["redis_version"].startswith("7.")
+            words = [str(server.with_name("redis-cli")), "-s", str(socket), "ping"]
+            said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        finally:
+            process.terminate()
+    assert said == "PONG\n"
+    assert process.returncode == 0
