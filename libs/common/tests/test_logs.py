@@ -43,6 +43,11 @@ def test_a_secret_field_is_redacted(field: str, value: object) -> None:
         "bad whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0 here",
         "POST http://h/hook?job_id=1&token=Secret-Part",
         "connect postgresql://user:Secret-Part@host/db",
+        "read https://Secret-Part@camera/live.m3u8",
+        "read https://camera/live.m3u8?quality=2&access_token=Secret-Part&x=1",
+        "read https://camera/live.m3u8?wowzatokenhash=Secret-Part",
+        "read https://s3/o?X-Amz-Credential=a&X-Amz-Signature=Secret-Part",
+        "read https://swift/v1/a/c/o?temp_url_sig=Secret-Part&temp_url_expires=1",
     ],
 )
 def test_a_secret_inside_text_is_redacted(text: str) -> None:
@@ -53,7 +58,7 @@ def test_a_secret_inside_text_is_redacted(text: str) -> None:
 
 
 def test_ids_are_not_taken_for_secrets() -> None:
-    event = {"token_id": "mary", "job_id": "1", "path": "/tokens/mary"}
+    event = {"token_id": "mary", "job_id": "1", "path": "/tokens/mary?token_id=a@b&monkey=1"}
     assert redact(None, "info", dict(event)) == event
 
 

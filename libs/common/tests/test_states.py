@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_common.contracts.jobs import JobStatus
-from headrace_common.jobs.states import PROGRESS, analysis_progress, may_become, predecessors
+from headrace_common.jobs.states import (
+    PROGRESS,
+    analysis_progress,
+    may_become,
+    predecessors,
+    processing_progress,
+)
 
 _LIFE = [
     JobStatus.UPLOADING,
@@ -60,6 +66,7 @@ def test_progress_is_what_clients_know() -> None:
 
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False))
-def test_an_analysis_moves_a_job_between_80_and_99(one: float, other: float) -> None:
+def test_work_moves_a_job_between_its_first_per_cent_and_99(one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert 80 <= analysis_progress(low) <= analysis_progress(high) <= 99
+    assert 50 <= processing_progress(low) <= processing_progress(high) <= 99

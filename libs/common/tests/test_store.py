@@ -22,6 +22,7 @@ from headrace_common.jobs import (
     JobFilter,
     JobQueries,
     JobStore,
+    JobView,
     NewJob,
 )
 from headrace_common.redis_client import redis_client
@@ -305,3 +306,72 @@ def test_filters_narrow(store: JobStore, database: Database) -> None:
         none = queries.page(JobFilter(kind=JobKind.CCTV_PREPROCESS), limit=10).jobs
     assert [job.id for job in by_status] == [job.id for job in by_lane] == [waiting]
     assert none == []
+
+
+def test_a_missing_job_is_created_by_one_of_many(store: JobStore, database: Database) -> None:
+    new = NewJob(
+        id=f"job-{uuid4()}",
+        kind=JobKind.CCTV_PREPROCESS,
+        lane=Lane.NORMAL,
+        message="Waiting in the stream",
+        status=JobStatus.QUEUED,
+        queue_message_id="1-1",
+    )
+
+    def create(_: int) -> JobEvent | None:
+        with database.begin() as session:
+            return store.create_missing_in(session, new)
+
+    with ThreadPoolExecutor(6) as pool:
+        events = [event for event in pool.map(create, range(6)) if event is not None]
+    assert [(event.sequence, event.status) for event in events] == [(1, JobStatus.QUEUED)]
+    job = load(database, new.id)
+    assert (job.progress, job.queue_message_id, job.event_sequence) == (50, "1-1", 1)
+    assert job.queued_at is not None
+
+
+def test_processing_tells_progress_that_never_falls(store: JobStore, database: Database) -> None:
+    job_id = new_job(store, status=JobStatus.PROCESSING)
+
+    def tell(percent: int) -> tuple[bool, EventType | None]:
+        change = Change(job_id=job_id, to=JobStatus.PROCESSING, message="", progress=percent)
+        outcome = store.apply([change])[0]
+        return outcome.applied, outcome.event.type if outcome.event else None
+
+    assert [tell(percent) for percent in (60, 60, 55, 70)] == [
+        (True, EventType.PROGRESS),
+        (True, EventType.PROGRESS),
+        (False, EventType.IGNORED),
+        (True, EventType.PROGRESS),
+    ]
+    assert load(database, job_id).progress == 70
+
+
+def test_camera_jobs_have_no_place_in_a_lane(store: JobStore, database: Database) -> None:
+    camera = NewJob(
+        id=f"job-{uuid4()}",
+        kind=JobKind.CCTV_PREPROCESS,
+        lane=Lane.NORMAL,
+        message="",
+        status=JobStatus.QUEUED,
+    )
+    store.create(camera)
+    audio = new_job(store, status=JobStatus.QUEUED)
+    with database.begin() as session:
+        queries = JobQueries(session)
+        assert queries.places([camera.id, audio]) == {audio: 1}
+        assert queries.lane_counts()[Lane.NORMAL].waiting == 1
+
+
+def test_the_credentials_of_a_camera_are_kept_and_not_shown(
+    store: JobStore, database: Database
+) -> None:
+    url = "https://user:pass-word@camera/live.m3u8?token=se-cret&x=1"
+    for kind in JobKind:
+        job_id = f"job-{uuid4()}"
+        store.create(NewJob(id=job_id, kind=kind, lane=Lane.NORMAL, message="", input={"hls": url}))
+        job = load(database, job_id)
+        assert job.input == {"hls": url}
+        shown = JobView.of(job).input["hls"]
+        hidden = "https://[redacted]@camera/live.m3u8?token=[redacted]&x=1"
+        assert shown == (hidden if kind is JobKind.CCTV_PREPROCESS else url)

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_common import webhooks
+from headrace_common.contracts.cctv import DEFAULT_STREAM
 
 #: Smallest part that S3 takes but for the last: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 S3_MIN_PART_BYTES: Final = 5 * 1024 * 1024
@@ -149,6 +150,14 @@ class RedisSettings(SettingsGroup):
         user = parts.username or ""
         password = quote(self.redis_password.get_secret_value(), safe="")
         return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.netloc.split('@')[-1]}"))
+
+
+class JobStreamSettings(RedisSettings):
+    """The stream of camera jobs; its companions are named after it."""
+
+    redis_stream: str = Field(
+        default=DEFAULT_STREAM, min_length=1, max_length=200, description="Stream of camera jobs"
+    )
 
 
 class AwsSettings(SettingsGroup):

@@ -30,6 +30,9 @@ DEFAULT_UPLOAD_PREFIX: Final = "preprocess/"
 #: What becomes of entries; the results service reads it with the group RESULTS_GROUP.
 REPORTS_SUFFIX: Final = ":reports"
 RESULTS_GROUP: Final = "results"
+#: Sorted set of the entries that wait for their next attempt, by the time it is due in ms; each
+#: is JSON with the entry's flat fields as `fields`.
+DELAYED_SUFFIX: Final = ":delayed"
 #: Fields of an entry of the report stream: the CctvReport as JSON, and the W3C trace context.
 REPORT_FIELD: Final = "report"
 

@@ -81,8 +81,13 @@ class Job(Base):
         Index("ix_jobs_lane_created_at_id", "lane", "created_at", "id"),
         # Holds all that the counts of the lanes need, so that they read no job.
         Index("ix_jobs_kind_status_lane", "kind", "status", "lane"),
+        # Camera jobs wait in a stream, and in nobody's way.
         Index(
-            "ix_jobs_waiting", "lane", "queued_at", "id", postgresql_where=text("status = 'queued'")
+            "ix_jobs_waiting_audio",
+            "lane",
+            "queued_at",
+            "id",
+            postgresql_where=text("status = 'queued' AND kind = 'audio_analysis'"),
         ),
         Index(
             "ix_jobs_open_stage",
@@ -124,7 +129,7 @@ class InboxReport(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     dedup_key: Mapped[str] = mapped_column(unique=True)
     job_id: Mapped[str]
-    source: Mapped[str] = mapped_column(comment="webhook, callback or sqs")
+    source: Mapped[str] = mapped_column(comment="webhook, callback, sqs or stream")
     payload: Mapped[_Json]
     trace: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
     deliveries: Mapped[int] = mapped_column(server_default=text("1"))

@@ -13,7 +13,11 @@ from headrace_common.jobs.states import predecessors
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to be created, `uploading` at 10 per cent unless told otherwise."""
+    """A job to be created, `uploading` at 10 per cent unless told otherwise.
+
+    Attributes:
+        queue_message_id: of what tells a worker of it, where that was there first.
+    """
 
     id: str
     kind: JobKind
@@ -23,6 +27,7 @@ class NewJob:
     created_by: str | None = None
     input: dict[str, JsonValue] = field(default_factory=dict)
     status: JobStatus = JobStatus.UPLOADING
+    queue_message_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Change:
     """A wish that a job become `to`.
 
     Attributes:
-        progress: per cent; what PROGRESS says for the status where None. Never lowers.
+        progress: per cent; what PROGRESS says for the status where None. Never lowers. In a
+            status of TELL_PROGRESS the event is `progress`, and one below what was reached is
+            refused.
         metadata: merged into the job's, never replacing it; merged even where the change of
             status is refused, because what it tells is true all the same.
         data: goes into the event only.

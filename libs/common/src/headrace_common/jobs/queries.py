@@ -54,14 +54,15 @@ class LaneCounts:
 # seconds for a thousand clients that watch a lane of ten thousand.
 _PLACES: Final = text("""
 WITH wanted AS (
-    SELECT id, lane FROM jobs WHERE id = ANY(:ids) AND status = 'queued'
+    SELECT id, lane FROM jobs
+    WHERE id = ANY(:ids) AND status = 'queued' AND kind = 'audio_analysis'
 ), numbered AS (
     SELECT ahead.id, row_number() OVER (
         PARTITION BY lanes.lane ORDER BY ahead.queued_at, ahead.id
     ) AS place
     FROM (SELECT DISTINCT lane FROM wanted) AS lanes CROSS JOIN LATERAL (
         SELECT j.id, j.queued_at FROM jobs j
-        WHERE j.status = 'queued' AND j.lane = lanes.lane
+        WHERE j.status = 'queued' AND j.kind = 'audio_analysis' AND j.lane = lanes.lane
         ORDER BY j.queued_at, j.id LIMIT :most
     ) AS ahead
 )
@@ -121,7 +122,7 @@ class JobQueries:
         return {row.id: row.event_sequence for row in rows}
 
     def places(self, job_ids: Collection[str]) -> dict[str, int]:
-        """Return the place, from 1, that each waiting job has in its lane; others are left out."""
+        """Return the place, from 1, that each waiting audio job has in its lane; no others."""
         rows = self._session.execute(_PLACES, {"ids": list(job_ids), "most": MAX_COUNTED_PLACE})
         return {row.id: row.place for row in rows}
 

@@ -17,8 +17,10 @@ PROGRESS: Final[dict[JobStatus, int]] = {
 }
 #: Per cent shown once the file is stored, still `uploading`.
 PROGRESS_STORED: Final = 30
-#: Highest per cent of a job that an analysis server still works on.
-PROGRESS_ANALYSIS_MAX: Final = 99
+#: Highest per cent of a job that somebody still works on.
+PROGRESS_WORK_MAX: Final = 99
+#: Statuses within which progress is told; a per cent below what was reached is refused.
+TELL_PROGRESS: Final = frozenset({JobStatus.PROCESSING, JobStatus.QUEUED_FOR_ANALYSIS})
 
 _OPEN: Final = frozenset(JobStatus.open())
 
@@ -49,5 +51,14 @@ def may_become(current: JobStatus, target: JobStatus) -> bool:
 
 def analysis_progress(percent: float) -> int:
     """Map an analysis server's own per cent (0 to 100) into the job's (80 to 99)."""
-    first = PROGRESS[JobStatus.QUEUED_FOR_ANALYSIS]
-    return first + int((PROGRESS_ANALYSIS_MAX - first) * min(max(percent, 0.0), 100.0) / 100)
+    return _mapped(JobStatus.QUEUED_FOR_ANALYSIS, percent)
+
+
+def processing_progress(percent: float) -> int:
+    """Map the gpu-preprocessor's own per cent (0 to 100) into the job's (50 to 99)."""
+    return _mapped(JobStatus.PROCESSING, percent)
+
+
+def _mapped(status: JobStatus, percent: float) -> int:
+    first = PROGRESS[status]
+    return first + int((PROGRESS_WORK_MAX - first) * min(max(percent, 0.0), 100.0) / 100)

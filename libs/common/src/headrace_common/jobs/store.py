@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts.events import EventType, JobEvent
@@ -21,7 +22,7 @@ from headrace_common.db.models import Job, JobEventRow
 from headrace_common.errors import NotFoundError
 from headrace_common.jobs.changes import Change, NewJob, Outcome, distinct_jobs
 from headrace_common.jobs.events import EventPublisher
-from headrace_common.jobs.states import PROGRESS
+from headrace_common.jobs.states import PROGRESS, TELL_PROGRESS
 from headrace_common.telemetry.metrics import TRANSITIONS
 from headrace_common.telemetry.trace import current_trace
 
@@ -105,22 +106,22 @@ class JobStore:
 
     def create_in(self, session: Session, new: NewJob) -> JobEvent:
         """Create a job in a transaction of the caller's, who publishes after its commit."""
-        job = Job(
-            id=new.id,
-            kind=new.kind,
-            status=new.status,
-            progress=PROGRESS[new.status],
-            message=new.message,
-            lane=new.lane,
-            token_id=new.token_id,
-            created_by=new.created_by,
-            input=new.input,
-            trace=current_trace(),
-            event_sequence=1,
-        )
+        job = Job(**_first_values(new))
         session.add(job)
         session.flush()
         return _add_event(session, job, EventType.STATUS, new.message, {})
+
+    def create_missing_in(self, session: Session, new: NewJob) -> JobEvent | None:
+        """Create a job unless it is there; None if it is.
+
+        Any number of processes may try: one creates it, and the others wait for its commit.
+        """
+        created = session.scalar(
+            insert(Job).values(_first_values(new)).on_conflict_do_nothing().returning(Job)
+        )
+        if created is None:
+            return None
+        return _add_event(session, created, EventType.STATUS, new.message, {})
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Make `changes` in one transaction, and tell of them after its commit.
@@ -161,6 +162,10 @@ class JobStore:
             applied.get(index) or self._refused(session, change)
             for index, change in enumerate(changes)
         ]
+
+    def publish_events(self, events: Sequence[JobEvent]) -> None:
+        """Tell of jobs that were created; to be called after the commit."""
+        self._publisher.publish(events)
 
     def publish(self, outcomes: Sequence[Outcome]) -> None:
         """Tell of what committed changes did; to be called after the commit."""
@@ -203,17 +208,36 @@ class JobStore:
         )
 
 
+def _first_values(new: NewJob) -> dict[Any, Any]:
+    """Return the columns of a new row."""
+    return {
+        "id": new.id,
+        "kind": new.kind,
+        "status": new.status,
+        "progress": PROGRESS[new.status],
+        "message": new.message,
+        "lane": new.lane,
+        "token_id": new.token_id,
+        "created_by": new.created_by,
+        "input": new.input,
+        "queue_message_id": new.queue_message_id,
+        "queued_at": func.clock_timestamp() if new.status is JobStatus.QUEUED else None,
+        "trace": current_trace(),
+        "event_sequence": 1,
+    }
+
+
 def _as_json(changes: Sequence[Change]) -> str:
     return json.dumps([_as_record(change) for change in changes])
 
 
 def _as_record(change: Change) -> dict[str, Any]:
-    repeats_progress = change.to is JobStatus.QUEUED_FOR_ANALYSIS and change.progress is not None
+    tells_progress = change.to in TELL_PROGRESS and change.progress is not None
     return {
         "job_id": change.job_id,
         "target": change.to,
         "allowed": sorted(change.allowed_from()),
-        "type": EventType.PROGRESS if repeats_progress else EventType.STATUS,
+        "type": EventType.PROGRESS if tells_progress else EventType.STATUS,
         "progress": PROGRESS[change.to] if change.progress is None else change.progress,
         "message": change.message,
         "metadata": change.metadata,

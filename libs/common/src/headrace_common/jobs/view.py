@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db.models import Job
+from headrace_common.telemetry.secrets import deeply_without_secrets
 
 
 class JobErrorView(BaseModel):
@@ -43,7 +44,12 @@ class JobView(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "JobView":
-        """Show a row."""
+        """Show a row.
+
+        A camera's URL may carry credentials, which the row must keep and nobody is shown. What an
+        audio job has is shown as it is: its URLs are answers, made to be used.
+        """
+        camera = job.kind == JobKind.CCTV_PREPROCESS
         return cls(
             job_id=job.id,
             kind=JobKind(job.kind),
@@ -55,7 +61,7 @@ class JobView(BaseModel):
             transport=job.transport,
             rq_job_id=job.queue_message_id,
             queue_message_id=job.queue_message_id,
-            input=job.input,
+            input=deeply_without_secrets(job.input) if camera else job.input,
             metadata=job.meta,
             result=job.result,
             error=JobErrorView(code=job.error_code, message=job.error_message or "")

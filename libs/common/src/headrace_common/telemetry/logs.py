@@ -8,14 +8,14 @@ import logging
 import logging.config
 import re
 import sys
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from headrace_common.telemetry.secrets import REDACTED, without_secrets
+from headrace_common.telemetry.secrets import REDACTED, deeply_without_secrets
 from headrace_common.telemetry.trace import trace_id
 
 #: Fields that hold a secret whatever they hold.
@@ -39,19 +39,8 @@ _QUIET: Final = (
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace secrets, by the name of their field or by their looks (a structlog processor)."""
     for key, value in event.items():
-        event[key] = REDACTED if _SECRET_FIELD.search(key) else _without_secrets(value)
+        event[key] = REDACTED if _SECRET_FIELD.search(key) else deeply_without_secrets(value)
     return event
-
-
-def _without_secrets(value: Any) -> Any:
-    """Redact secrets in text, however deep: a traceback is a list of dictionaries."""
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(item) for item in value]
-    return value
 
 
 def configure_logging(*, service: str, level: str = "INFO", log_format: str = "auto") -> None:
