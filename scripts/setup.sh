@@ -43,6 +43,8 @@ tool() {
 }
 printf 'Installing the SQS emulator ...\n'
 tool ministack
+printf 'Installing OpenStack Swift and Keystone ...\n'
+tool openstack
 printf 'Unpacking Redis 7 for the tests ...\n'
 # Only tests run it, against both kinds of server; everything else stands on Valkey.
 tool debian_redis 2>/dev/null || printf 'setup: no Redis 7 here; the tests that want it will say why\n' >&2

@@ -2,12 +2,21 @@
 
 from headrace_local.tools.debian import ensure_debian_redis
 from headrace_local.tools.install import TOOLS_VARIABLE, tools_directory
-from headrace_local.tools.python import MINISTACK, ensure_ministack
+from headrace_local.tools.python import (
+    MINISTACK,
+    OPENSTACK,
+    empty_keystone_database,
+    ensure_ministack,
+    ensure_openstack,
+)
 
 __all__ = [
     "MINISTACK",
+    "OPENSTACK",
     "TOOLS_VARIABLE",
+    "empty_keystone_database",
     "ensure_debian_redis",
     "ensure_ministack",
+    "ensure_openstack",
     "tools_directory",
 ]

@@ -1,6 +1,7 @@
 """Tools from the Python package index, each in an environment of its own."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,16 @@ from headrace_local.tools.install import ensure, run
 
 #: Pins botocore tightly, so that it cannot live beside boto3.
 MINISTACK: Final = "1.5.33"
+#: Swift's version; Keystone and a hundred packages with old habits come along.
+OPENSTACK: Final = "2.38.3"
 _PACKAGE: Final = Path(__file__).parents[1]
+
+_KEYSTONE_CONFIGURATION: Final = """\
+[DEFAULT]
+use_stderr = true
+[database]
+connection = sqlite:///{database}
+"""
 
 
 def ensure_ministack() -> Path:
@@ -17,19 +27,53 @@ def ensure_ministack() -> Path:
     Raises:
         ToolInstallError: it could not be installed; the message has the installer's last words.
     """
-    return _ensure_environment("ministack", MINISTACK)
+    return ensure("ministack", MINISTACK, _environment("ministack")) / "bin" / "python"
 
 
-def _ensure_environment(tool: str, version: str) -> Path:
-    """Make the environment that `TOOL-requirements.txt` describes; return its Python."""
+def ensure_openstack() -> Path:
+    """Install Swift and Keystone where they are missing, and return the Python that has them.
+
+    Raises:
+        ToolInstallError: they could not be installed; the message has the installer's last words.
+    """
+    make_environment = _environment("openstack")
+
+    def install(home: Path) -> None:
+        make_environment(home)
+        _make_keystone_database(home)
+
+    return ensure("openstack", OPENSTACK, install) / "bin" / "python"
+
+
+def empty_keystone_database(python: Path) -> Path:
+    """Return Keystone's database with all tables and no rows, to be copied by each stack.
+
+    Args:
+        python: the one of `ensure_openstack`.
+    """
+    return python.parents[1] / "keystone-empty.db"
+
+
+def _make_keystone_database(home: Path) -> None:
+    """Run Keystone's migrations once, which takes seconds."""
+    configuration = home / "keystone-empty.conf"
+    database = empty_keystone_database(home / "bin" / "python")
+    configuration.write_text(_KEYSTONE_CONFIGURATION.format(database=database))
+    run(home / "bin" / "keystone-manage", "--config-file", configuration, "db_sync")
+
+
+def _environment(tool: str) -> Callable[[Path], None]:
+    """Return what makes the environment that `TOOL-requirements.txt` describes."""
     requirements = _PACKAGE / f"{tool}-requirements.txt"
 
     def install(home: Path) -> None:
         uv = Path(sys.prefix) / "bin" / "uv"
         if uv.exists():  # several times as fast
             run(uv, "venv", "--quiet", "--no-project", "--python", sys.executable, home)
-            python = home / "bin" / "python"
-            run(uv, "pip", "install", "--quiet", "--python", python, "--requirement", requirements)
+            run(
+                *(uv, "pip", "install", "--quiet", "--compile-bytecode"),
+                *("--python", home / "bin" / "python", "--requirement", requirements),
+            )
         else:
             run(sys.executable, "-m", "venv", home)
             run(
@@ -37,4 +81,4 @@ def _ensure_environment(tool: str, version: str) -> Path:
                 *("--disable-pip-version-check", "--requirement", requirements),
             )
 
-    return ensure(tool, version, install) / "bin" / "python"
+    return install
