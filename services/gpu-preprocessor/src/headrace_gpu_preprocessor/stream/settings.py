@@ -1,0 +1,105 @@
+"""Settings of the stream consumer (V10)."""
+
+import socket
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM, REPORTS_SUFFIX
+from headrace_common.settings import RedisSettings
+
+#: Entries that were handed back stay pending with this consumer until somebody takes them.
+HANDED_BACK: Final = "handed-back"
+#: More would only wait for one another on any GPU that is sold.
+MOST_CONCURRENCY: Final = 32
+
+_KeyName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _dlq_of(given: dict[str, Any]) -> str:
+    return f"{given.get('redis_stream', DEFAULT_STREAM)}:dlq"
+
+
+class StreamSettings(RedisSettings):
+    """The stream of jobs, and how it is worked on."""
+
+    redis_stream: _KeyName = DEFAULT_STREAM
+    redis_group: _KeyName = DEFAULT_GROUP
+    redis_block_ms: int = Field(
+        default=5_000, ge=100, le=60_000, description="How long one read waits for new entries"
+    )
+    redis_batch_count: int = Field(
+        default=20, ge=1, le=1_000, description="Entries of one read; never more than free slots"
+    )
+    redis_visibility_timeout: float = Field(
+        default=300,
+        ge=0.5,
+        le=86_400,
+        description="Seconds after which others take over the entries of a process that is silent. "
+        "Live ones renew three times as often",
+    )
+    redis_max_retry: int = Field(
+        default=3, ge=0, le=100, description="An entry whose attempt reached this is not repeated"
+    )
+    redis_dlq_stream: _KeyName = Field(
+        default_factory=_dlq_of, description="Dead letters; REDIS_STREAM plus `:dlq` unless given"
+    )
+    redis_max_deliveries: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="An entry whose process died so often is not handed out again",
+    )
+    redis_retry_base_seconds: float = Field(
+        default=5, ge=0, le=3_600, description="Before the first retry; doubled for each further"
+    )
+    redis_retry_max_seconds: float = Field(default=300, ge=0, le=86_400)
+    redis_promote_seconds: float = Field(
+        default=1, ge=0.05, le=60, description="Between two looks for entries whose retry is due"
+    )
+    redis_observe_seconds: float = Field(
+        default=5, ge=0.05, le=300, description="Between two looks at the group, for the metrics"
+    )
+    redis_trim_seconds: float = Field(
+        default=60, ge=0.05, le=86_400, description="Between two trims of what all groups have done"
+    )
+    redis_consumer_expiry_seconds: float = Field(
+        default=3_600, ge=0.05, description="A consumer silent for so long is removed once empty"
+    )
+    redis_report_cap: int = Field(
+        default=10_000,
+        ge=1,
+        description="No reports on progress while so many reports wait to be read. What ends or "
+        "repeats a job is always reported",
+    )
+    consumer_name: _KeyName = Field(
+        default_factory=socket.gethostname,
+        description="One process only; a restarted one finds its entries by it. The host's name",
+    )
+    max_concurrency: int = Field(
+        default=2, ge=1, le=MOST_CONCURRENCY, description="Jobs at a time; changed at run time"
+    )
+
+    @property
+    def reports_stream(self) -> str:
+        """Where reports go."""
+        return f"{self.redis_stream}{REPORTS_SUFFIX}"
+
+    @property
+    def delayed_key(self) -> str:
+        """Sorted set of the entries that wait for their next attempt."""
+        return f"{self.redis_stream}:delayed"
+
+    @field_validator("consumer_name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name == HANDED_BACK:
+            raise ValueError(f"{HANDED_BACK!r} is where entries wait that were handed back")
+        return name
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        keys = (self.redis_stream, self.redis_dlq_stream, self.reports_stream, self.delayed_key)
+        if len(set(keys)) < len(keys):
+            raise ValueError("REDIS_STREAM, its companions and REDIS_DLQ_STREAM must differ")
+        return self
