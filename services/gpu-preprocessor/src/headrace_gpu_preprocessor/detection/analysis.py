@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_gpu_preprocessor.detection import metrics
-from headrace_gpu_preprocessor.detection.batches import BatchRunner, run_batched
+from headrace_gpu_preprocessor.detection.batches import run_batched
 from headrace_gpu_preprocessor.detection.detector import Detector, Image, ModelInfo
 from headrace_gpu_preprocessor.detection.labels import title_of
 from headrace_gpu_preprocessor.detection.merging import Sight, merge, place
@@ -140,8 +140,6 @@ def analyse(
     region_mask: Mask | None,
     detector: Detector,
     settings: DetectionSettings,
-    *,
-    run: BatchRunner = run_batched,
 ) -> DamageAnalysis:
     """Find the damage in a picture.
 
@@ -151,11 +149,10 @@ def analyse(
         region_mask: where the road is; None for everywhere.
         detector: the model.
         settings: budget and batch size.
-        run: sends tiles through the model in batches, and knows what to do without memory.
 
     Raises:
         ValueError: a mask has another size than the picture.
-        MemoryError: from `run`.
+        OutOfMemoryError: not even one tile fits.
     """
     started = time.perf_counter()
     height, width = picture_bgr.shape[:2]
@@ -168,7 +165,7 @@ def analyse(
         settings.detector_budget_megapixels * _MEGA,
         square=info.fixed_size is not None,
     )
-    sights = _look(picture_bgr, plan, detector, settings.detector_batch, run)
+    sights = _look(picture_bgr, plan, detector, settings.detector_batch)
     road_pixels, widths = int(road.sum()), region.sum(axis=1)
     damages = _measure(sights, road, road_pixels, widths, info)
     damaged = _damaged(damages, road)
@@ -186,11 +183,10 @@ def _mask(mask: Mask | None, height: int, width: int) -> Mask:
     return mask.astype(bool, copy=False)
 
 
-def _look(
-    picture: Image, plan: Plan, detector: Detector, batch_size: int, run: BatchRunner
-) -> list[Sight]:
+def _look(picture: Image, plan: Plan, detector: Detector, batch_size: int) -> list[Sight]:
     whole, tiles = cut_out(picture, plan)
-    found = run(whole, detector.detect, 1) + run(tiles, detector.detect, batch_size)
+    found = run_batched(whole, detector.detect, 1)
+    found += run_batched(tiles, detector.detect, batch_size)
     views = (plan.whole, *plan.tiles)
     height, width = picture.shape[:2]
     return merge([place(one, view, width, height) for one, view in zip(found, views, strict=True)])

@@ -1,36 +1,28 @@
-"""Runs pictures through a detector in batches. Here is the seam for memory that runs short."""
+"""Runs pictures through a detector in batches, and in smaller ones when memory runs short."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
+
+from headrace_gpu_preprocessor.admission import run_smaller
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class BatchRunner(Protocol):
-    """Runs items through a function in batches of at most `batch_size`, in order.
-
-    `infer` raises MemoryError (or torch.OutOfMemoryError) if a batch does not fit.
-    """
-
-    def __call__(
-        self,
-        tiles: Sequence[Item],
-        infer: Callable[[Sequence[Item]], list[Result]],
-        batch_size: int,
-        /,
-    ) -> list[Result]:
-        """Return one result for each item."""
-
-
 def run_batched(
-    tiles: Sequence[Item],
-    infer: Callable[[Sequence[Item]], list[Result]],
-    batch_size: int,
-    /,
+    items: Sequence[Item], infer: Callable[[Sequence[Item]], list[Result]], batch_size: int
 ) -> list[Result]:
-    """Run batches one after the other; memory that runs short goes up to the caller."""
-    results: list[Result] = []
-    for start in range(0, len(tiles), batch_size):
-        results += infer(tiles[start : start + batch_size])
-    return results
+    """Return one result for each item, in order.
+
+    Raises:
+        OutOfMemoryError: not even a batch of one fits.
+    """
+    done: list[Result] = []
+
+    def rest(size: int) -> None:
+        # What is done stays done when memory runs short later on.
+        while len(done) < len(items):
+            done.extend(infer(items[len(done) : len(done) + size]))
+
+    run_smaller(rest, batch=batch_size)
+    return done

@@ -80,6 +80,6 @@ class Detector(Protocol):
 
         Overlapping boxes for one damage are left in: see `merging`.
 
-        Raises:
-            MemoryError: so many pictures do not fit; fewer may.
+        If so many pictures do not fit into memory, what the runtime raises then goes out:
+        `admission.is_out_of_memory` knows it, and fewer may fit.
         """

@@ -14,8 +14,6 @@ from headrace_gpu_preprocessor.detection.tensors import pack, unpack
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
 _ERRORS_ONLY: Final = 3
-#: What onnxruntime says when memory is short: it has no error type for it.
-_MEMORY_PHRASES: Final = ("failed to allocate memory", "out of memory", "bad_alloc")
 
 
 class OnnxDetector:
@@ -85,12 +83,7 @@ class OnnxDetector:
         return (self._info.batch_limit or len(part)) - len(part)
 
     def _run(self, batch: Any) -> list[Any]:
-        try:
-            return list(self._session.run(self._outputs, {self._input: batch}))
-        except Exception as error:
-            if any(phrase in str(error).lower() for phrase in _MEMORY_PHRASES):
-                raise MemoryError(f"onnxruntime: {_first_line(error)}") from error
-            raise
+        return list(self._session.run(self._outputs, {self._input: batch}))
 
 
 def _providers(device: str) -> list[str]:

@@ -76,12 +76,18 @@ class TorchScriptDetector:
 
     def _run(self, batch: Any) -> list[Any]:
         torch = self._torch
+        short: str | None = None
+        given: Any = None
         try:
             with torch.inference_mode():
                 images = torch.from_numpy(batch).to(self._device, self._type)
                 given = self._module(images)
         except torch.OutOfMemoryError as error:
-            raise MemoryError(f"torch: {str(error).partition('.')[0]}") from error
+            short = str(error).partition(".")[0]
+        if short is not None:
+            # torch keeps freed memory for itself, in pieces that may not fit a smaller batch.
+            torch.cuda.empty_cache()
+            raise MemoryError(f"torch: {short}")
         outputs = list(given) if isinstance(given, tuple | list) else [given]
         if not all(isinstance(output, torch.Tensor) for output in outputs):
             raise OutputError("gives something else than tensors")
