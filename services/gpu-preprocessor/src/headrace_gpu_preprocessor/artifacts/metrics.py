@@ -1,0 +1,26 @@
+"""What is measured of the object store."""
+
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+SWIFT_SECONDS: Final = Histogram(
+    "headrace_swift_request_duration_seconds",
+    "Time of one request to Swift, by operation and outcome: ok, or the error's code",
+    ["operation", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+SWIFT_REPEATED: Final = Counter(
+    "headrace_swift_requests_repeated_total", "Requests that were made again", ["operation"]
+)
+SETS: Final = Counter(
+    "headrace_artifact_sets_total",
+    "Sets of artefacts: opened, resumed, found whole, given up for another folder, adopted as "
+    "another worker finished them, finished, found broken",
+    ["event"],
+)
+CAMERA_MEMORY: Final = Counter(
+    "headrace_camera_memory_total",
+    "Memories of cameras, by operation (load, save) and outcome",
+    ["operation", "outcome"],
+)
