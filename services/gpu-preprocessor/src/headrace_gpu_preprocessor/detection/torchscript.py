@@ -71,7 +71,7 @@ class TorchScriptDetector:
             return []
         batch, scale = pack(pictures, self._info)
         outputs = self._run(batch)
-        found = unpack([output.float().cpu().numpy() for output in outputs], self._info)
+        found = unpack([output.detach().float().cpu().numpy() for output in outputs], self._info)
         return [one.scaled(1 / scale, 1 / scale) for one in found]
 
     def _run(self, batch: Any) -> list[Any]:
