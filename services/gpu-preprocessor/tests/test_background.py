@@ -15,7 +15,7 @@ from headrace_gpu_preprocessor.background import (
     Background,
     BackgroundBuilder,
     CameraMemory,
-    CameraStore,
+    DirectoryCameraStore,
     Source,
 )
 from headrace_gpu_preprocessor.background.estimate import CONFIDENT_SHARE, estimate, median
@@ -210,7 +210,7 @@ def test_an_old_memory_or_another_view_is_not_used(earlier: CameraMemory) -> Non
 
 
 def test_a_memory_survives_the_disk(earlier: CameraMemory, tmp_path: Path) -> None:
-    store = CameraStore(tmp_path, most_cameras=2)
+    store = DirectoryCameraStore(tmp_path, most_cameras=2)
     assert store.load("../../etc/passwd") is None
     store.save("../../etc/passwd", earlier)
     loaded = store.load("../../etc/passwd")

@@ -2,11 +2,11 @@
 
 import base64
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from headrace_common.artifact_sets.canonical import canonical_json
 from headrace_common.artifact_sets.keys import key_id
@@ -18,6 +18,13 @@ SIGNATURE: Final = "signature"
 RECORDED: Final = tuple(name for name in ArtifactName if name is not ArtifactName.PROCESS_META)
 
 
+def public_url(url: str) -> str:
+    """Return a URL as it may be told: without user, password, query and fragment."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,7 +32,9 @@ class _Record(BaseModel):
 class SourceRecord(_Record):
     """What was looked at."""
 
-    url: str = Field(description="Of the stream, without user, password and query")
+    url: Annotated[str, AfterValidator(public_url)] = Field(
+        description="Of the stream, without user, password and query"
+    )
     seconds: float = Field(gt=0, description="Length that was asked for")
 
 
@@ -119,13 +128,6 @@ def signed_bytes(content: dict[str, Any]) -> bytes:
         ValueError: see `canonical_json`.
     """
     return canonical_json({name: value for name, value in content.items() if name != SIGNATURE})
-
-
-def public_url(url: str) -> str:
-    """Return a URL as it may be told: without user, password, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _as_json(meta: ProcessMeta) -> dict[str, Any]:

@@ -46,8 +46,6 @@ Connection = Any
 
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 4.0
-#: Between a refused token and the request with a new one.
-_NEW_TOKEN_PAUSE_SECONDS: Final = 0.05
 #: Statuses that say "not now": time-outs, wrong checksum on arrival, rate limits.
 _NOT_NOW: Final = frozenset({408, 422, 429, 498, 499})
 
@@ -106,7 +104,7 @@ class Connections:
     def _once(self, operation: str, do: Callable[[Connection], T]) -> T:
         started, outcome = time.monotonic(), "ok"
         try:
-            return do(self._connection())
+            return self._with_token(do)
         except SwiftError as error:
             outcome = error.code
             raise
@@ -120,6 +118,18 @@ class Connections:
         finally:
             seconds = time.monotonic() - started
             SWIFT_SECONDS.labels(operation=operation, outcome=outcome).observe(seconds)
+
+    def _with_token(self, do: Callable[[Connection], T]) -> T:
+        """Do it; once more with a new token if the token is refused: it may have been revoked."""
+        connection = self._connection()
+        token = connection.token  # the library drops it when it is refused
+        try:
+            return do(connection)
+        except swiftclient.ClientException as error:
+            if error.http_status != 401:
+                raise
+        self.identity.forget(token)
+        return do(self._connection())
 
     def _connection(self) -> Connection:
         """Return the thread's connection, with a token that is good as far as is known."""
@@ -137,15 +147,7 @@ class Connections:
     def _connect(self) -> Connection:
         settings = self._settings
         return swiftclient.Connection(
-            session=self.identity.session,
-            os_options={
-                "region_name": settings.os_region_name,
-                "endpoint_type": settings.swift_interface,
-            },
-            # The library repeats nothing but what a refused token stopped, once.
-            retries=0,
-            starting_backoff=_NEW_TOKEN_PAUSE_SECONDS,
-            retry_on_ratelimit=False,
+            retries=0,  # those are ours
             timeout=(
                 settings.swift_connect_timeout_seconds,
                 settings.swift_read_timeout_seconds,

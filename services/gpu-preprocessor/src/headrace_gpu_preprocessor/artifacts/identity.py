@@ -4,6 +4,7 @@ import logging
 from typing import Any, Final
 
 import requests
+import structlog
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
@@ -16,6 +17,8 @@ from headrace_gpu_preprocessor.artifacts.errors import (
     SwiftUnavailableError,
 )
 from headrace_gpu_preprocessor.artifacts.settings import SwiftSettings
+
+log = structlog.get_logger()
 
 _SERVICE: Final = "object-store"
 #: Requests and answers in full, at DEBUG: nobody's business.
@@ -37,7 +40,7 @@ class Identity:
         )
         for scheme in ("http://", "https://"):
             self._requests.mount(scheme, adapter)
-        self.session = Session(
+        self._session = Session(
             auth=v3.Password(
                 auth_url=settings.os_auth_url,
                 username=settings.os_username,
@@ -58,7 +61,7 @@ class Identity:
             SwiftError: there is none to be had.
         """
         try:
-            token = self.session.get_token()
+            token = self._session.get_token()
         except keystone.ClientException as error:
             raise self.explain(error) from None
         if not token:
@@ -77,7 +80,7 @@ class Identity:
         interface = interface or self._settings.swift_interface
         region = self._settings.os_region_name
         try:
-            url = self.session.get_endpoint(
+            url = self._session.get_endpoint(
                 service_type=_SERVICE, interface=interface, region_name=region
             )
         except keystone.ClientException as error:
@@ -90,9 +93,15 @@ class Identity:
             )
         return url.rstrip("/")
 
-    def forget(self) -> None:
-        """Drop the token: it was refused."""
-        self.session.invalidate()
+    def forget(self, refused: str) -> None:
+        """Drop a token that was refused, unless another thread has done so already.
+
+        Raises:
+            SwiftError: see `token`.
+        """
+        if self.token() == refused:
+            log.info("swift.token_refused")
+            self._session.invalidate()
 
     def close(self) -> None:
         """Close the connections."""

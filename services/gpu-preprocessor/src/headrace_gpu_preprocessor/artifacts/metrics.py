@@ -15,12 +15,12 @@ SWIFT_REPEATED: Final = Counter(
 )
 SETS: Final = Counter(
     "headrace_artifact_sets_total",
-    "Sets of artefacts: opened, resumed, found whole, given up for another folder, adopted as "
-    "another worker finished them, finished, found broken",
+    "Sets of artefacts: begun, resumed, finished, found_whole, found_broken, adopted and "
+    "checkpoint_adopted (another worker's), moved to another folder, withdrawn",
     ["event"],
 )
 CAMERA_MEMORY: Final = Counter(
     "headrace_camera_memory_total",
-    "Memories of cameras, by operation (load, save) and outcome",
+    "Memories of cameras, by operation (load, save) and outcome: ok, none, unreadable, failed",
     ["operation", "outcome"],
 )

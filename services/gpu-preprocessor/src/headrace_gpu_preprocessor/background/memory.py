@@ -1,11 +1,14 @@
-"""What each camera showed before: kept on disk, one file for each camera."""
+"""What each camera showed before: one file for each camera, on disk or in another store."""
 
 import hashlib
+import io
 import os
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -15,8 +18,21 @@ log = structlog.get_logger()
 
 Image = NDArray[np.uint8]
 
+Number = TypeVar("Number", np.uint8, np.uint32)
+
 #: Of the files; another version is read as no memory.
 _VERSION: Final = 1
+#: A picture of 4K with its maps takes 12 bytes for a pixel.
+_MAX_UNPACKED_BYTES: Final = 128 * 1024 * 1024
+#: What reading a broken or hostile archive raises; MemoryError for a size that it claims.
+_UNREADABLE: Final = (
+    *(ValueError, KeyError, EOFError, OSError, MemoryError, OverflowError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),
+)
+
+
+class UnreadableMemoryError(Exception):
+    """A file is no camera's memory."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,52 @@ class CameraMemory:
         if self.picture.shape[2:] != (3,) or any(each.shape != size for each in maps):
             raise ValueError("the memory's maps are not of one size")
 
+    def dump(self) -> bytes:
+        """Return the memory as a file."""
+        file = io.BytesIO()
+        np.savez_compressed(
+            file,
+            version=np.int64(_VERSION),
+            picture=self.picture,
+            weight=np.rint(self.weight * 255).astype(np.uint8),
+            seen_at=self.seen_at,
+            changed_at=self.changed_at,
+        )
+        return file.getvalue()
 
-class CameraStore:
+    @classmethod
+    def parse(cls, data: bytes) -> "CameraMemory | None":
+        """Read what `dump` wrote; None if another version wrote it.
+
+        Raises:
+            UnreadableMemoryError: it is anything else, or larger than any camera's memory.
+        """
+        try:
+            _check_sizes(data)
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                if int(file["version"]) != _VERSION:
+                    return None
+                return cls(
+                    picture=_typed(file["picture"], np.uint8),
+                    weight=_typed(file["weight"], np.uint8).astype(np.float32) / np.float32(255),
+                    seen_at=_typed(file["seen_at"], np.uint32),
+                    changed_at=_typed(file["changed_at"], np.uint32),
+                )
+        except _UNREADABLE as error:
+            raise UnreadableMemoryError(repr(error)) from error
+
+
+class CameraStore(Protocol):
+    """Keeps memories, for several threads."""
+
+    def load(self, camera: str) -> CameraMemory | None:
+        """Return what is known of a camera; a file that cannot be read counts as nothing."""
+
+    def save(self, camera: str, memory: CameraMemory) -> None:
+        """Keep what is known of a camera in place of what was: the last one counts."""
+
+
+class DirectoryCameraStore:
     """Memories in a directory. Several processes may use it: a file is replaced as a whole."""
 
     def __init__(self, directory: Path, *, most_cameras: int = 1000) -> None:
@@ -63,20 +123,11 @@ class CameraStore:
 
     def load(self, camera: str) -> CameraMemory | None:
         """Return what is known of a camera; a file that cannot be read counts as nothing."""
-        path = self._path(camera)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if int(file["version"]) != _VERSION:
-                    return None
-                return CameraMemory(
-                    picture=file["picture"],
-                    weight=file["weight"].astype(np.float32) / 255,
-                    seen_at=file["seen_at"],
-                    changed_at=file["changed_at"],
-                )
+            return CameraMemory.parse(self._path(camera).read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, UnreadableMemoryError) as error:
             log.warning("background.memory_unreadable", camera=camera, error=repr(error))
             return None
 
@@ -86,14 +137,7 @@ class CameraStore:
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    version=np.int64(_VERSION),
-                    picture=memory.picture,
-                    weight=np.rint(memory.weight * 255).astype(np.uint8),
-                    seen_at=memory.seen_at,
-                    changed_at=memory.changed_at,
-                )
+                file.write(memory.dump())
             temporary.replace(self._path(camera))
         finally:
             temporary.unlink(missing_ok=True)
@@ -107,3 +151,21 @@ class CameraStore:
         files = sorted(self._directory.glob("*.npz"), key=lambda path: path.stat().st_mtime)
         for path in files[: max(0, len(files) - self._most)]:
             path.unlink(missing_ok=True)
+
+
+def _check_sizes(data: bytes) -> None:
+    """Look at the sizes that the archive tells before anything is unpacked.
+
+    Raises:
+        ValueError: it would be more than the memory of the largest picture.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(each.file_size for each in archive.infolist())
+    if size > _MAX_UNPACKED_BYTES:
+        raise ValueError(f"{size} bytes unpacked")
+
+
+def _typed(array: NDArray[Any], kind: type[Number]) -> NDArray[Number]:
+    if array.dtype != kind:
+        raise ValueError(f"numbers of type {array.dtype}")
+    return array
