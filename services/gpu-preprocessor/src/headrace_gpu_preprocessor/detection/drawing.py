@@ -62,6 +62,11 @@ def draw(
     return _with_summary(scene, summary(analysis), font)
 
 
+def preload() -> None:
+    """Import what drawing needs, so that the first job does not wait seconds for it."""
+    import supervision  # noqa: F401, PLC0415
+
+
 def encode_jpeg(picture: Image, quality: int = JPEG_QUALITY) -> bytes:
     """Return a picture as JPEG; the same bytes for the same pixels.
 

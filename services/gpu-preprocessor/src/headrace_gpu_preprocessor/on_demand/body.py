@@ -85,10 +85,13 @@ async def _from_form(request: Request, body: bytes) -> bytes:
     except (MultiPartException, KeyError) as error:
         reason = getattr(error, "message", "the Content-Type names no boundary")
         raise MalformedFormError(f"not a multipart form: {reason}") from error
-    found = form.get(FILE_FIELD)
-    if not isinstance(found, UploadFile):
-        raise MissingFileError(f"the form has no file in the field {FILE_FIELD!r}")
-    return await found.read()
+    try:
+        found = form.get(FILE_FIELD)
+        if not isinstance(found, UploadFile):
+            raise MissingFileError(f"the form has no file in the field {FILE_FIELD!r}")
+        return await found.read()
+    finally:
+        await form.close()
 
 
 def _too_large(most_bytes: int) -> ImageTooLargeError:
