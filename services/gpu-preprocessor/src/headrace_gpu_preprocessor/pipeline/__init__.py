@@ -1,0 +1,1 @@
+"""One camera job from its stream entry to its five artefacts."""

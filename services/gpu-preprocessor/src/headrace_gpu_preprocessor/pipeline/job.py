@@ -1,0 +1,64 @@
+"""The handler that the stream consumer calls, and what it is made of."""
+
+from importlib.metadata import version
+from typing import Final
+
+from headrace_common.artifact_sets import CodeRecord
+from headrace_common.contracts.cctv import CctvResult
+from headrace_gpu_preprocessor.artifacts import ArtifactSets, SwiftStore
+from headrace_gpu_preprocessor.artifacts.cameras import SwiftCameraStore
+from headrace_gpu_preprocessor.background import CameraStore, DirectoryCameraStore
+from headrace_gpu_preprocessor.detection.detector import Detector
+from headrace_gpu_preprocessor.detection.region import CameraRegions
+from headrace_gpu_preprocessor.pipeline.attempt import Attempt, Parts
+from headrace_gpu_preprocessor.settings import PreprocessorSettings
+from headrace_gpu_preprocessor.stream import LeasedJob
+
+_CODE: Final = CodeRecord(service="gpu-preprocessor", version=version("headrace-gpu-preprocessor"))
+
+
+class Pipeline:
+    """Does jobs, each in the thread that calls it. Safe for several threads."""
+
+    def __init__(self, settings: PreprocessorSettings, detector: Detector) -> None:
+        """Make it; nothing is connected before the first job.
+
+        Raises:
+            BadSettingsError: the cameras' regions cannot be read.
+        """
+        self._store = SwiftStore(settings)
+        self._parts = Parts(
+            settings=settings,
+            detector=detector,
+            sets=ArtifactSets.of(self._store, settings),
+            cameras=_camera_store(settings, self._store),
+            regions=CameraRegions(settings.camera_regions_file),
+            guard=settings.guard(),
+            code=_CODE,
+        )
+
+    def __call__(self, job: LeasedJob) -> CctvResult:
+        """Do one job; errors as `Attempt.run`."""
+        return Attempt(self._parts, job).run()
+
+    def check_storage(self) -> None:
+        """Check that Swift answers.
+
+        Raises:
+            SwiftError: it does not.
+        """
+        self._store.ping()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._store.close()
+
+
+def _camera_store(settings: PreprocessorSettings, store: SwiftStore) -> CameraStore | None:
+    match settings.camera_memory:
+        case "swift":
+            return SwiftCameraStore(store, prefix=settings.swift_upload_prefix)
+        case "directory":
+            return DirectoryCameraStore(settings.camera_memory_directory)
+        case "off":
+            return None

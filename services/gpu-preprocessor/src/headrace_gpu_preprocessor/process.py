@@ -1,0 +1,77 @@
+"""Everything this process is made of; it connects to nothing until it is started."""
+
+import structlog
+
+from headrace_common.db import Database
+from headrace_common.web import Check
+from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard, choose_probe
+from headrace_gpu_preprocessor.detection.load import load_detector
+from headrace_gpu_preprocessor.on_demand import OnDemand
+from headrace_gpu_preprocessor.pipeline.job import Pipeline
+from headrace_gpu_preprocessor.settings import PreprocessorSettings
+from headrace_gpu_preprocessor.stream import StreamConsumer
+
+log = structlog.get_logger()
+
+#: What requests on demand are called where memory is estimated: they differ from jobs.
+ON_DEMAND_KIND = "on_demand"
+
+
+class PreprocessorProcess:
+    """The parts of the service, and their start and stop."""
+
+    def __init__(self, settings: PreprocessorSettings) -> None:
+        """Put the parts together; the model is loaded and tried here.
+
+        Raises:
+            BadSettingsError: the model, a region or a key cannot be used.
+        """
+        self._settings = settings
+        keys = settings.key_database()
+        self.key_database = (
+            None if keys is None else Database(keys, application_name="headrace-gpu-preprocessor")
+        )
+        self._guard = MemoryGuard(choose_probe(settings), settings)
+        detector = load_detector(settings)
+        self._pipeline = Pipeline(settings, detector)
+        self.consumer = StreamConsumer(settings, self._pipeline, self._guard)
+        self.on_demand = OnDemand(
+            detector,
+            settings,
+            settings,
+            guard=settings.guard(),
+            limits=settings.read_limits,
+            admit=self._admit,
+        )
+
+    def alive(self) -> list[Check]:
+        """Return the checks of what must run in this process."""
+        return [Check("stream_consumer", self.consumer.check_alive)]
+
+    def ready(self) -> list[Check]:
+        """Return the checks of the servers around it."""
+        checks = [
+            Check("redis", self.consumer.check_working),
+            # Jobs wait and are repeated while Swift is away; other endpoints work without it.
+            Check("swift", self._pipeline.check_storage, required=False),
+        ]
+        if self.key_database is not None:
+            checks.append(Check("database", self.key_database.ping, required=False))
+        return checks
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        if self._settings.meta_signing_key is None:
+            log.warning("preprocessor.unsigned", reason="META_SIGNING_KEY is not set")
+        self.consumer.start()
+
+    def stop(self) -> None:
+        """Take nothing new; what runs gets SHUTDOWN_GRACE_SECONDS, then goes back."""
+        self.consumer.stop(grace_seconds=self._settings.shutdown_grace_seconds)
+        self.on_demand.close()
+        self._pipeline.close()
+        if self.key_database is not None:
+            self.key_database.close()
+
+    def _admit(self) -> Admitted:
+        return self._guard.admit(ON_DEMAND_KIND, timeout=self._settings.on_demand_wait_seconds)
