@@ -22,6 +22,22 @@ def redis_client(settings: RedisSettings) -> redis.Redis:
     return client
 
 
+def reading_redis_client(settings: RedisSettings, *, wait_seconds: float) -> redis.Redis:
+    """Make a client for one thread that reads with commands which block for `wait_seconds`.
+
+    It has its own connection, does not try again by itself, and gives a server up that is silent
+    for two seconds longer than it may be.
+    """
+    client: redis.Redis = redis.Redis.from_url(
+        settings.redis_url_with_password(),
+        socket_timeout=wait_seconds + _TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        single_connection_client=True,
+    )
+    return client
+
+
 def blocking_redis_client(settings: RedisSettings) -> redis.asyncio.Redis:
     """Make an asyncio client for one blocking reader, which has its own retry loop.
 

@@ -42,7 +42,7 @@ def build_app(settings: ResultsSettings) -> FastAPI:
     app.add_exception_handler(NothingFollowsError, _nothing_follows)
     app.include_router(webhook_router(process.receiver, urlsplit(settings.webhook_url).path or "/"))
     app.include_router(jobs_router(process.database))
-    app.include_router(artifacts_router(process.database, process.artifact_urls))
+    app.include_router(artifacts_router(process.database, process.artifacts))
     app.include_router(stream_router(process.streams))
     return app
 

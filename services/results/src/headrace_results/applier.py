@@ -4,11 +4,15 @@ import structlog
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobStatus
+from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobKind, JobStatus
+from headrace_common.contracts.cctv import CctvReport
 from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_results import inbox
 from headrace_results.apply import JobState, change_for, outcome_text
+from headrace_results.cameras.apply import changes_for_report
+from headrace_results.cameras.rows import state_of
+from headrace_results.inbox import Source
 from headrace_results.metrics import REPORTS_APPLIED
 
 log = structlog.get_logger()
@@ -77,10 +81,28 @@ class ReportApplier:
         if job is None:
             row.outcome = "ignored: job was purged"
             return []
+        if (job.kind == JobKind.CCTV_PREPROCESS) != (row.source == Source.STREAM):
+            # An analysis server has no say in a camera's job, nor the preprocessor in others.
+            row.outcome = f"ignored: {row.source} does not report on jobs of kind {job.kind}"
+            return []
+        if row.source == Source.STREAM:
+            return self._apply_camera(session, row, job)
         state = JobState(JobStatus(job.status), job.progress, job.meta.get(ANALYSIS_PROGRESS))
         report = AnalysisReport.model_validate(row.payload)
         outcomes = self._store.apply_in(session, [change_for(job.id, report, state)])
         row.outcome = outcome_text(outcomes[0], state.progress)
+        return outcomes
+
+    def _apply_camera(self, session: Session, row: InboxReport, job: Job) -> list[Outcome]:
+        state = state_of(job)
+        report = CctvReport.model_validate(row.payload)
+        outcomes = self._store.apply_in(session, changes_for_report(report, state))
+        if any(outcome.applied for outcome in outcomes):
+            row.outcome = "applied"
+        elif state.status.is_final:
+            row.outcome = f"ignored: job is {state.status}"
+        else:
+            row.outcome = "ignored: something newer was reported before"
         return outcomes
 
     def _note(self, inbox_id: int, attempt: int | None, error: Exception) -> None:

@@ -31,6 +31,7 @@ class Source(StrEnum):
     WEBHOOK = "webhook"  #: signed
     CALLBACK = "callback"  #: with the job's token
     SQS = "sqs"
+    STREAM = "stream"  #: of the gpu-preprocessor
 
 
 class WebhookOfAnotherJobError(ConflictError):
@@ -83,6 +84,11 @@ def signed_key(webhook_id: str) -> str:
     a captured webhook could be replayed for any other job.
     """
     return f"webhook:{webhook_id}"
+
+
+def stream_key(stream: str, entry_id: str, job_id: str) -> str:
+    """Return the key by which a report is recognised that a stream hands out again."""
+    return f"stream:{stream}:{entry_id}:{job_id}"
 
 
 def content_key(job_id: str, payload: dict[str, JsonValue]) -> str:

@@ -39,7 +39,10 @@ class ReportView(BaseModel):
     """A report as it came in, and what became of it."""
 
     id: int
-    source: str = Field(description="webhook (signed), callback (with the job's token) or sqs")
+    source: str = Field(
+        description="webhook (signed), callback (with the job's token), sqs, or stream (of the "
+        "gpu-preprocessor)"
+    )
     deliveries: int = Field(description="How often it came in")
     attempts: int = Field(description="How often applying it was begun")
     outcome: str | None = Field(description="What applying it did; null while it waits")

@@ -19,6 +19,17 @@ REPORTS_APPLIED: Final = Counter(
     "Attempts at applying a report: applied, ignored, failed (tried again), poisoned (given up)",
     ["outcome"],
 )
+CAMERA_ENTRIES: Final = Counter(
+    "headrace_camera_entries_total",
+    "Entries of the job stream that were read: new, done (by a worker, before we saw them), "
+    "malformed, or refused (logged with the reason)",
+    ["outcome"],
+)
+CAMERA_JOBS_RECOVERED: Final = Counter(
+    "headrace_camera_jobs_recovered_total",
+    "Camera jobs whose entry was lost, by what the sweep did: requeue or fail",
+    ["action"],
+)
 REPORTS_UNAPPLIED: Final = Gauge(
     "headrace_reports_unapplied",
     "Reports in the inbox that wait to be applied, and those that were given up",

@@ -17,7 +17,9 @@ from headrace_common.web import Check
 from headrace_common.worker import EmbeddedWorker
 from headrace_results.actors import ReportQueue, register_actors
 from headrace_results.applier import ReportApplier
-from headrace_results.artifacts import ArtifactUrls
+from headrace_results.artifacts import ArtifactUrls, JobArtifacts
+from headrace_results.cameras.links import SwiftLinks
+from headrace_results.cameras.process import Cameras
 from headrace_results.hub import Hub, HubLimits
 from headrace_results.reader import JobReader
 from headrace_results.repeat import Repeater
@@ -39,20 +41,26 @@ class ResultsProcess:
         self.database = Database(settings, application_name="headrace-results")
         self._queue = ReportQueue(self._broker)
         self.receiver = WebhookReceiver(self.database, self._queue, settings)
-        self.artifact_urls = _artifact_urls(settings)
+        self.artifacts = JobArtifacts(_artifact_urls(settings), SwiftLinks(settings))
         self._reader = JobReader(self.database, threads=settings.sse_database_threads)
         self._hub = _hub(settings, self._reader)
         self.streams = EventStreams(self._hub, self._reader, max_seconds=settings.sse_max_seconds)
-        applier = ReportApplier(
-            self.database,
-            JobStore(self.database, EventPublisher(self._redis), retention=settings.job_retention),
-            max_attempts=settings.inbox_max_attempts,
+        store = JobStore(
+            self.database, EventPublisher(self._redis), retention=settings.job_retention
         )
+        applier = ReportApplier(self.database, store, max_attempts=settings.inbox_max_attempts)
         register_actors(self._broker, applier)
         self._worker = EmbeddedWorker(
             self._broker, queues={APPLY_REPORT_QUEUE}, threads=settings.results_worker_threads
         )
+        self._cameras = (
+            Cameras(settings, self._redis, self.database, store, self._queue)
+            if settings.cctv_enabled
+            else None
+        )
         self._repeaters = [self._sweep(applier), *self._result_queue()]
+        if self._cameras is not None:
+            self._repeaters += self._cameras.repeaters
         self._listening: asyncio.Task[None] | None = None
 
     def alive(self) -> list[Check]:
@@ -101,6 +109,8 @@ class ResultsProcess:
             repeater.join(timeout_seconds=grace)
 
     def _close(self) -> None:
+        if self._cameras is not None:
+            self._cameras.close()
         self._broker.close()
         self._redis.close()
         self.database.close()

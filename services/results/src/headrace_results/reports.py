@@ -34,7 +34,7 @@ def read_report(body: bytes) -> ReceivedReport:
     Raises:
         UnprocessableError: it is not JSON, or not a report; the message never repeats the input.
     """
-    payload = _read_object(body)
+    payload = read_object(body)
     try:
         return ReceivedReport(payload, AnalysisReport.model_validate(payload))
     except ValidationError as error:
@@ -64,14 +64,19 @@ def canonical(payload: dict[str, JsonValue]) -> bytes:
     return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _read_object(body: bytes) -> dict[str, JsonValue]:
+def read_object(body: bytes) -> dict[str, JsonValue]:
+    """Read a JSON object as Postgres can store it.
+
+    Raises:
+        UnprocessableError: it is none.
+    """
     try:
         value = json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         raise UnprocessableError("the body is not JSON") from None
     if not isinstance(value, dict):
         raise UnprocessableError("the body is not a JSON object")
-    cleaned: dict[str, JsonValue] = _storable(value, depth=0)
+    cleaned: dict[str, JsonValue] = storable(value)
     return cleaned
 
 
@@ -86,17 +91,22 @@ def _finite(text: str) -> float:
     return number
 
 
-def _storable(value: Any, *, depth: int) -> Any:
+def storable(value: Any, *, depth: int = 0) -> Any:
+    """Return a JSON value without the characters that Postgres refuses.
+
+    Raises:
+        UnprocessableError: it is nested too deep.
+    """
     if depth > _MAX_DEPTH:
         raise UnprocessableError(f"the body is nested deeper than {_MAX_DEPTH} levels")
     match value:
         case str():
             return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value.replace("\0", ""))
         case list():
-            return [_storable(item, depth=depth + 1) for item in value]
+            return [storable(item, depth=depth + 1) for item in value]
         case dict():
             return {
-                _storable(key, depth=depth): _storable(item, depth=depth + 1)
+                storable(key, depth=depth): storable(item, depth=depth + 1)
                 for key, item in value.items()
             }
         case _:

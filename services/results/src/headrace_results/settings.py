@@ -2,22 +2,25 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, TypeAdapter, field_validator, model_validator
 
+from headrace_common.contracts.cctv import DEFAULT_CONTAINER, DEFAULT_GROUP
 from headrace_common.settings import (
     SQS_MAX_WAIT_SECONDS,
     DatabaseSettings,
     HttpUrlText,
+    JobStreamSettings,
     ProcessSettings,
-    RedisSettings,
     S3Settings,
     SqsSettings,
+    TextList,
     WebhookSettings,
+    split_words,
 )
 
 
 class ResultsSettings(
-    ProcessSettings, DatabaseSettings, RedisSettings, S3Settings, SqsSettings, WebhookSettings
+    ProcessSettings, DatabaseSettings, JobStreamSettings, S3Settings, SqsSettings, WebhookSettings
 ):
     """Everything that the results service reads from its environment."""
 
@@ -48,6 +51,35 @@ class ResultsSettings(
         description="Long poll of the result queue; a stop waits for the one under way",
     )
 
+    cctv_enabled: bool = Field(
+        default=True, description="false: the streams of camera jobs are not read here"
+    )
+    redis_group: str = Field(
+        default=DEFAULT_GROUP,
+        min_length=1,
+        description="Consumer group of the gpu-preprocessors; what it has done is no lost job",
+    )
+    cctv_claim_seconds: float = Field(
+        default=30,
+        ge=1,
+        description="Stream entries that a replica holds for so long are given to others",
+    )
+    cctv_lost_after_seconds: float = Field(
+        default=1_800,
+        gt=0,
+        description="A camera job of which nothing was heard for so long, and that Redis does not "
+        "hold, is put on the stream again",
+    )
+    cctv_unqueued_after_seconds: float = Field(
+        default=30, gt=0, description="The same for a job that was accepted while Redis was away"
+    )
+    cctv_sweep_seconds: float = Field(
+        default=10, gt=0, description="How often such jobs are looked for"
+    )
+    cctv_max_requeues: int = Field(
+        default=3, ge=0, le=100, description="After so many a lost job has failed: `entry_lost`"
+    )
+
     sse_max_clients: int = Field(default=1_000, ge=1, description="Open streams of one process")
     sse_max_seconds: float = Field(
         default=600, gt=0, description="A stream ends after so long, and the client resumes it"
@@ -75,6 +107,36 @@ class ResultsSettings(
         default=None, description="S3_ENDPOINT_URL as clients reach it, where that differs"
     )
 
+    swift_temp_url_key: SecretStr | None = Field(
+        default=None,
+        description="Temp-URL-Key of the Swift account or container; signs links to the artefacts "
+        "of camera jobs. Unset: there are none",
+    )
+    swift_storage_urls: TextList = Field(
+        default=(),
+        description="Where links may lead: Swift accounts (https://host/v1/AUTH_project), or whole "
+        "servers (https://host)",
+    )
+    swift_container: str = Field(
+        default=DEFAULT_CONTAINER, min_length=1, max_length=256, description="The one they may name"
+    )
+    swift_public_url: HttpUrlText | None = Field(
+        default=None, description="Scheme and host of Swift as clients reach it, where they differ"
+    )
+
+    _split_storage_urls = field_validator("swift_storage_urls", mode="before")(split_words)
+
+    @field_validator("swift_storage_urls")
+    @classmethod
+    def _storage_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(TypeAdapter(HttpUrlText).validate_python(url) for url in urls)
+
+    @model_validator(mode="after")
+    def _links_lead_somewhere(self) -> Self:
+        if (self.swift_temp_url_key is None) != (not self.swift_storage_urls):
+            raise ValueError("SWIFT_TEMP_URL_KEY and SWIFT_STORAGE_URLS go together")
+        return self
+
     @model_validator(mode="after")
     def _somebody_may_report(self) -> Self:
         if not self.webhook_secrets and not self.callback_token_secrets:
@@ -86,11 +148,13 @@ class ResultsSettings(
 
     @model_validator(mode="after")
     def _connections_suffice(self) -> Self:
-        # Besides them the sweep, the result queue and at least one request need a connection.
+        # Besides them the sweep, the result queue and at least one request need a connection;
+        # the readers of the two streams one each, and the sweep of camera jobs two.
         needed = self.results_worker_threads + self.sse_database_threads + 2
+        needed += 4 if self.cctv_enabled else 0
         if self.database_pool_size <= needed:
             raise ValueError(
                 f"DATABASE_POOL_SIZE must be above {needed}: RESULTS_WORKER_THREADS, "
-                "SSE_DATABASE_THREADS and two more need a connection each"
+                "SSE_DATABASE_THREADS and two more (six with CCTV_ENABLED) need a connection each"
             )
         return self

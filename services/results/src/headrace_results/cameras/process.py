@@ -1,0 +1,78 @@
+"""The threads of the camera path: one reader for each stream, and the sweep."""
+
+from datetime import timedelta
+from typing import Final
+
+import redis
+
+from headrace_common.contracts.cctv import REPORTS_SUFFIX, RESULTS_GROUP
+from headrace_common.db import Database
+from headrace_common.jobs import JobStore
+from headrace_common.redis_client import reading_redis_client
+from headrace_results.actors import ReportQueue
+from headrace_results.cameras.entry_intake import EntryIntake
+from headrace_results.cameras.groups import GroupReader, Take
+from headrace_results.cameras.recovery import LostLimits
+from headrace_results.cameras.report_intake import ReportIntake
+from headrace_results.cameras.sweep import CameraSweep
+from headrace_results.cameras.whereabouts import Whereabouts
+from headrace_results.repeat import Repeater
+from headrace_results.settings import ResultsSettings
+
+#: Of one read; a stop waits for the one under way.
+_WAIT_SECONDS: Final = 2.0
+
+
+class Cameras:
+    """Puts the parts together."""
+
+    def __init__(
+        self,
+        settings: ResultsSettings,
+        client: redis.Redis,
+        database: Database,
+        store: JobStore,
+        queue: ReportQueue,
+    ) -> None:
+        """Make them; nothing connects before the repeaters are started."""
+        self._settings = settings
+        self._readers: list[redis.Redis] = []
+        stream = settings.redis_stream
+        whereabouts = Whereabouts(client, stream=stream, workers=settings.redis_group)
+        entries = EntryIntake(client, database, store, whereabouts, stream=stream)
+        reports = ReportIntake(client, database, store, queue, stream=stream)
+        sweep = CameraSweep(
+            client,
+            database,
+            store,
+            whereabouts,
+            stream=stream,
+            limits=LostLimits(
+                lost_after=timedelta(seconds=settings.cctv_lost_after_seconds),
+                unqueued_after=timedelta(seconds=settings.cctv_unqueued_after_seconds),
+                max_requeues=settings.cctv_max_requeues,
+            ),
+            interval_seconds=settings.cctv_sweep_seconds,
+        )
+        self.repeaters = [
+            Repeater("camera_entries", self._reader(stream, entries.take).step),
+            Repeater("camera_reports", self._reader(stream + REPORTS_SUFFIX, reports.take).step),
+            Repeater("camera_sweep", sweep.step),
+        ]
+
+    def close(self) -> None:
+        """Close the connections of the readers, whose threads have ended."""
+        for client in self._readers:
+            client.close()
+
+    def _reader(self, stream: str, take: Take) -> GroupReader:
+        client = reading_redis_client(self._settings, wait_seconds=_WAIT_SECONDS)
+        self._readers.append(client)
+        return GroupReader(
+            client,
+            take,
+            stream=stream,
+            group=RESULTS_GROUP,
+            wait_seconds=_WAIT_SECONDS,
+            claim_seconds=self._settings.cctv_claim_seconds,
+        )

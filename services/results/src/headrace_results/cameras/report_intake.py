@@ -1,0 +1,180 @@
+"""Reports of the gpu-preprocessor go into the inbox before they are acknowledged.
+
+From there they are applied like those of webhooks. A batch is one transaction; what is wrong
+with one report is undone alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+import structlog
+from pydantic import JsonValue, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from headrace_common.contracts import JobEvent, JobKind
+from headrace_common.contracts.cctv import REPORT_FIELD, REPORTS_SUFFIX, RESULTS_GROUP, CctvReport
+from headrace_common.db import Database, Job
+from headrace_common.errors import HeadraceError, UnprocessableError
+from headrace_common.jobs import JobStore
+from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.secrets import deeply_without_secrets
+from headrace_results import inbox
+from headrace_results.actors import ReportQueue
+from headrace_results.cameras.groups import DATABASE_AWAY, StreamEntry
+from headrace_results.cameras.rows import OtherKindError, job_of_report
+from headrace_results.inbox import NewReport, Receipt, Source
+from headrace_results.metrics import REPORTS_RECEIVED, REPORTS_REFUSED
+from headrace_results.reports import read_object
+
+log = structlog.get_logger()
+
+#: Reports that cannot be kept, for somebody to look at; so many of them.
+DEAD_REPORTS_SUFFIX: Final = f"{REPORTS_SUFFIX}:dlq"
+_MOST_DEAD_REPORTS: Final = 10_000
+
+
+class ReportIntake:
+    """Takes reports into the inbox, from where they are applied like those of webhooks."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        database: Database,
+        store: JobStore,
+        queue: ReportQueue,
+        *,
+        stream: str,
+    ) -> None:
+        """Make it.
+
+        Args:
+            client: acknowledges.
+            database: where the inbox is.
+            store: creates jobs that are not known yet.
+            queue: told of every report that is new.
+            stream: of jobs, after which the reports' stream is named.
+        """
+        self._client = client
+        self._database = database
+        self._store = store
+        self._queue = queue
+        self._stream = f"{stream}{REPORTS_SUFFIX}"
+        self._dead = f"{stream}{DEAD_REPORTS_SUFFIX}"
+
+    def take(self, entries: Sequence[StreamEntry]) -> None:
+        """Keep reports; then acknowledge and delete them, so that the stream stays short."""
+        refused: dict[str, str] = {}
+        readable = []
+        for entry in entries:
+            try:
+                readable.append(_read_report(entry))
+            except HeadraceError as error:
+                refused[entry.id] = _refusal(entry, error)
+        readable.sort(key=lambda read: read.report.job_id)  # stable: in their order within a job
+        kept: list[_Kept] = []
+        with self._database.begin() as session:
+            for read in readable:
+                one = self._kept(session, read)
+                if isinstance(one, _Kept):
+                    kept.append(one)
+                else:
+                    refused[read.entry.id] = one
+        self._store.publish_events([one.created for one in kept if one.created])
+        for receipt in (one.receipt for one in kept):
+            known = str(receipt.duplicate).lower()
+            REPORTS_RECEIVED.labels(source=Source.STREAM, duplicate=known).inc()
+            if not receipt.duplicate:
+                self._queue.send(receipt)
+        self._acknowledge(entries, refused)
+
+    def _acknowledge(self, entries: Sequence[StreamEntry], refused: dict[str, str]) -> None:
+        """Drop the entries; a refused one goes to the dead letters in the same step."""
+        ids = [entry.id for entry in entries]
+        with self._client.pipeline(transaction=True) as step:
+            for entry in (entry for entry in entries if entry.id in refused):
+                letter: dict[Any, Any] = {
+                    **entry.fields,
+                    "reason": refused[entry.id],
+                    "sourceId": entry.id,
+                }
+                step.xadd(self._dead, letter, maxlen=_MOST_DEAD_REPORTS)
+            step.xack(self._stream, RESULTS_GROUP, *ids)
+            step.xdel(self._stream, *ids)
+            step.execute()
+
+    def _kept(self, session: Session, read: "_ReadReport") -> "_Kept | str":
+        report = read.report
+        try:
+            with (
+                continue_trace(read.trace, "take report in", job_id=report.job_id),
+                session.begin_nested(),
+            ):
+                return self._keep(session, read)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - one report must not hold up all others
+            return _refusal(read.entry, error)
+
+    def _keep(self, session: Session, read: "_ReadReport") -> "_Kept":
+        report = read.report
+        created = self._store.create_missing_in(session, job_of_report(report))
+        kind = session.scalar(select(Job.kind).where(Job.id == report.job_id))
+        if kind != JobKind.CCTV_PREPROCESS:
+            raise OtherKindError(f"job {report.job_id!r} is of another kind")
+        new = NewReport(
+            job_id=report.job_id,
+            dedup_key=inbox.stream_key(self._stream, read.entry.id, report.job_id),
+            source=Source.STREAM,
+            payload=read.payload,
+            trace=read.trace,
+        )
+        return _Kept(created, inbox.keep(session, new))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A report in the inbox; `created` is its job's first event where there was no row yet."""
+
+    created: JobEvent | None
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class _ReadReport:
+    entry: StreamEntry
+    report: CctvReport
+    payload: dict[str, JsonValue]
+    trace: dict[str, str]
+
+
+def _read_report(entry: StreamEntry) -> _ReadReport:
+    """Read a report; what is kept of it holds no secret of the camera's URL.
+
+    Raises:
+        UnprocessableError: it is none.
+    """
+    payload = read_object(entry.fields.get(REPORT_FIELD.encode(), b""))
+    try:
+        report = CctvReport.model_validate(payload)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise UnprocessableError(f"not a report: {faults}") from None
+    trace = {
+        name: entry.fields[name.encode()].decode(errors="replace")
+        for name in ("traceparent", "tracestate")
+        if name.encode() in entry.fields
+    }
+    return _ReadReport(entry, report, deeply_without_secrets(payload), trace)
+
+
+def _refusal(entry: StreamEntry, error: Exception) -> str:
+    reason = error.code if isinstance(error, HeadraceError) else "not_kept"
+    REPORTS_REFUSED.labels(source=Source.STREAM, reason=reason).inc()
+    log.error("camera.report_refused", entry_id=entry.id, reason=reason, exc_info=error)
+    return error.detail if isinstance(error, HeadraceError) else type(error).__name__
