@@ -51,12 +51,13 @@ def steady(frames: Sequence[Image]) -> tuple[list[Image], float]:
     Returns:
         The frames, and their usual (median) shift in pixels; 0 for a camera that stands still.
     """
-    small = [shrink(frame) for frame in frames]
-    scale = frames[0].shape[1] / small[0].shape[1]
-    reference = _Reference(_median_grey(small))
-    probes = small[:: max(1, len(small) // _PROBES)]
+    probes = [shrink(frame) for frame in frames[:: max(1, len(frames) // _PROBES)]]
+    scale = frames[0].shape[1] / probes[0].shape[1]
+    reference = _Reference(_median_grey(probes))
     if _usual(_centred([reference.measure(grey) for grey in probes], scale)) < _STILL_CAMERA_PIXELS:
         return list(frames), 0.0
+    small = [shrink(frame) for frame in frames]
+    reference = _Reference(_median_grey(small))
     rough = [reference.measure(grey) or (0.0, 0.0) for grey in small]
     reference = _Reference(_median_grey([_moved(g, s) for g, s in zip(small, rough, strict=True)]))
     pairs = zip(small, rough, strict=True)

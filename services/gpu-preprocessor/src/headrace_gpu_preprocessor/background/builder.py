@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_gpu_preprocessor.background.align import steady
+from headrace_gpu_preprocessor.background.device import Device, choose_counting
 from headrace_gpu_preprocessor.background.estimate import CONFIDENT_SHARE, estimate
 from headrace_gpu_preprocessor.background.memory import CameraMemory
 from headrace_gpu_preprocessor.background.merge import Merged, Source, merge
@@ -48,9 +49,18 @@ class Background:
 class BackgroundBuilder:
     """Takes a clip's frames as they come; its memory does not grow with the clip."""
 
-    def __init__(self, samples: int = DEFAULT_SAMPLES) -> None:
-        """Make room for so many samples."""
+    def __init__(self, samples: int = DEFAULT_SAMPLES, *, device: Device = "auto") -> None:
+        """Make room for so many samples.
+
+        Args:
+            samples: kept at most.
+            device: what counts; `auto` takes a GPU where torch sees one.
+
+        Raises:
+            RuntimeError: the device is not there.
+        """
         self._samples = Samples(samples)
+        self._counting = choose_counting(device)
 
     def add(self, pixels: Image, time: float) -> None:
         """Offer a frame, BGR, with its clip time in seconds."""
@@ -80,7 +90,7 @@ class BackgroundBuilder:
         if not self._samples.frames:
             raise ValueError("a background needs at least one frame")
         frames, shake = steady(self._samples.frames)
-        merged = merge(estimate(frames), frames, earlier, now)
+        merged = merge(estimate(frames, self._counting), frames, earlier, now, self._counting)
         filled = merged.source == Source.EARLIER
         usable = (merged.confidence >= CONFIDENT_SHARE) & ~filled
         usable |= filled & (merged.confidence >= _MIN_FILLED_CONFIDENCE)

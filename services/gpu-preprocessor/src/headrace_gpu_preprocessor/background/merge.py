@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_gpu_preprocessor.background.align import STILL_PIXELS, measure, move, shrink
+from headrace_gpu_preprocessor.background.device import Counting
 from headrace_gpu_preprocessor.background.estimate import CONFIDENT_SHARE, Estimate, votes
 from headrace_gpu_preprocessor.background.light import Light, fit_light
 from headrace_gpu_preprocessor.background.memory import CameraMemory
@@ -79,7 +80,11 @@ class Merged:
 
 
 def merge(
-    clip: Estimate, frames: Sequence[Image], earlier: CameraMemory | None, now: float
+    clip: Estimate,
+    frames: Sequence[Image],
+    earlier: CameraMemory | None,
+    now: float,
+    counting: Counting,
 ) -> Merged:
     """Merge a clip with what is known of its camera.
 
@@ -88,6 +93,7 @@ def merge(
         frames: its samples.
         earlier: None for a camera that is new.
         now: seconds since 1970.
+        counting: what counts.
     """
     if earlier is None or earlier.picture.shape != clip.picture.shape:
         return _alone(clip, now)
@@ -104,7 +110,9 @@ def merge(
         good = (clip.support >= CONFIDENT_SHARE).mean() >= _GOOD_CLIP
         return _alone(clip, now, keep=None if good else earlier, light=light, moved=True)
     trust = _trust(placed, light, now)
-    return _choose(clip, votes(frames, lit), placed, lit, different, trust, light, now)
+    doubtful = different & (trust >= _MIN_TRUST)
+    voted = votes(frames, lit, counting, where=doubtful)
+    return _choose(clip, voted, placed, lit, different, trust, light, now)
 
 
 def _choose(

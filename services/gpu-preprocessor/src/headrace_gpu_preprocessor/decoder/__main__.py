@@ -1,13 +1,24 @@
-"""Entry of the decoder process: `python -I -m headrace_gpu_preprocessor.decoder FD`."""
+"""Entry of the decoder process: `python -I -m headrace_gpu_preprocessor.decoder SOCKET MEMORY`."""
 
 import json
+import mmap
 import socket
 import struct
 import sys
+from typing import Final
 
-from headrace_gpu_preprocessor.decoder.decode import BASE_URL, DecodeError, Order, decode_clip
-from headrace_gpu_preprocessor.decoder.protocol import Channel, Kind, frame_header
+from headrace_gpu_preprocessor.decoder.decode import (
+    BASE_URL,
+    DecodeError,
+    Order,
+    Pixels,
+    decode_clip,
+)
+from headrace_gpu_preprocessor.decoder.protocol import Channel, Kind, frame_message
 from headrace_gpu_preprocessor.decoder.sandbox import close_off, die_with_parent, limit_resources
+
+#: FFmpeg asks for 32 KiB at a time; each question is a turn to the parent and back.
+_READ_AHEAD_BYTES: Final = 256 * 1024
 
 
 class _Remote:
@@ -16,9 +27,16 @@ class _Remote:
     def __init__(self, channel: Channel, name: str) -> None:
         self._channel = channel
         self._handle = _ask(channel, Kind.OPEN, name.encode())
+        self._ahead = b""
+        self._at = 0
 
     def read(self, size: int) -> bytes:
-        return _ask(self._channel, Kind.READ, self._handle + struct.pack("!I", size))
+        if self._at == len(self._ahead):
+            order = self._handle + struct.pack("!I", max(size, _READ_AHEAD_BYTES))
+            self._ahead, self._at = _ask(self._channel, Kind.READ, order), 0
+        piece = self._ahead[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
 
     def close(self) -> None:
         self._channel.send(Kind.CLOSE, self._handle)
@@ -29,7 +47,22 @@ def _ask(channel: Channel, kind: Kind, payload: bytes) -> bytes:
     return bytes(channel.receive()[1])
 
 
-def _serve(channel: Channel) -> None:
+class _Frames:
+    """The memory that frames are handed over in, one behind the other."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = memoryview(mmap.mmap(descriptor, 0))
+        self._used = 0
+
+    def put(self, pixels: Pixels, width: int, height: int) -> None:
+        row = width * 3
+        end = self._used + row * height
+        pixels.copy_to(self._map[self._used : end], row)
+        self._used = end
+
+
+def _serve(channel: Channel, memory: int) -> None:
+    frames = _Frames(memory)  # before the limit: its address space is reserved already
     _, payload = channel.receive()
     start = json.loads(payload)
     order = Order(**start["order"])
@@ -39,8 +72,9 @@ def _serve(channel: Channel) -> None:
     def opener(url: str, _flags: int, _options: dict[str, str]) -> _Remote:
         return _Remote(channel, url.removeprefix(BASE_URL))
 
-    def sink(time: float, width: int, height: int, pixels: memoryview) -> None:
-        channel.send(Kind.FRAME, frame_header(time, width, height), pixels)
+    def sink(time: float, width: int, height: int, pixels: Pixels) -> None:
+        frames.put(pixels, width, height)
+        channel.send(Kind.FRAME, frame_message(time, width, height))
 
     try:
         report = decode_clip(order, opener, sink)
@@ -56,7 +90,7 @@ def main() -> None:
     """Decode one clip for the parent at the other end of the socket."""
     die_with_parent()
     with socket.socket(fileno=int(sys.argv[1])) as end:
-        _serve(Channel(end))
+        _serve(Channel(end), int(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """Decodes a clip with PyAV; every byte comes through the opener."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import av
 import av.error
 import av.subtitles.stream  # PyAV imports it late, when files are out of reach already
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from headrace_gpu_preprocessor.decoder.picker import Picker
+from headrace_gpu_preprocessor.decoder.starts import fresh_start_of
 from headrace_gpu_preprocessor.decoder.timeline import Timeline
 
 #: FFmpeg must know the host's protocol to hand its URLs to the opener; nothing connects there.
@@ -70,8 +73,28 @@ class Order:
     max_frames: int
 
 
+#: A name for the type checker: the class itself takes no parameter.
+VideoPacket: TypeAlias = "Packet[VideoStream]"
 Opener = Callable[[str, int, dict[str, str]], Readable]
-Sink = Callable[[float, int, int, memoryview], None]
+
+
+class Pixels(NamedTuple):
+    """Rows of BGR, each of so many bytes: FFmpeg pads them for its vector code."""
+
+    data: memoryview
+    row_bytes: int
+
+    def copy_to(self, target: memoryview, row: int) -> None:
+        """Copy the rows without what pads them, `row` bytes each, until the target is full."""
+        if self.row_bytes == row:
+            target[:] = self.data[: len(target)]
+            return
+        for number in range(len(target) // row):
+            start = number * self.row_bytes
+            target[number * row : (number + 1) * row] = self.data[start : start + row]
+
+
+Sink = Callable[[float, int, int, Pixels], None]
 
 
 def decode_clip(order: Order, opener: Opener, sink: Sink) -> dict[str, Any]:
@@ -97,7 +120,7 @@ class _Decoder:
     def __init__(self, order: Order, sink: Sink) -> None:
         self._order = order
         self._sink = sink
-        self._frames = 0
+        self._decoded = 0
         self._sampled = 0
         self._bad_packets = 0
         self._corrupt = 0
@@ -111,14 +134,20 @@ class _Decoder:
         self._prepare(container, stream)
         rate = stream.average_rate or stream.guessed_rate
         timeline = Timeline(self._order.seconds, self._order.samples, float(rate or 0))
-        for packet in container.demux(stream):
-            for frame in self._decode(packet):
-                self._take(frame, timeline)
-                if timeline.complete:
-                    return self._report(stream, timeline)
-        if not self._frames:
+        context = stream.codec_context
+        is_start = fresh_start_of(context.name, context.extradata)
+        picker: Picker[VideoPacket] = Picker(
+            timeline, float(stream.time_base or 1), lambda packet: is_start(bytes(packet))
+        )
+        for packet, optional in picker.needed(self._packets(container, stream)):
+            context.skip_frame = "NONREF" if optional else "DEFAULT"
+            for frame in self._decode(stream, packet):
+                self._take(frame, picker)
+        for frame in self._decode(stream, None):  # what is still in the decoder
+            self._take(frame, picker)
+        if not self._decoded:
             raise DecodeError("not_video", "no frame could be decoded")
-        return self._report(stream, timeline)
+        return self._report(stream, picker)
 
     def _prepare(self, container: InputContainer, stream: VideoStream) -> None:
         for other in container.streams:
@@ -135,24 +164,33 @@ class _Decoder:
         if width * height > self._order.max_pixels:
             raise DecodeError("frame_too_large", f"frames of {width} x {height} pixels")
 
-    def _decode(self, packet: Any) -> list[VideoFrame]:
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket]:
+        count = 0
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue  # the end: the decoder is emptied by its own call
+            count += 1
+            if count > self._order.max_frames:
+                raise DecodeError("too_many_frames", f"more than {self._order.max_frames} frames")
+            yield packet
+
+    def _decode(self, stream: VideoStream, packet: "VideoPacket | None") -> list[VideoFrame]:
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return stream.codec_context.decode(packet)
         except av.error.InvalidDataError:
             self._bad_packets += 1
             if self._bad_packets > _MAX_BAD_PACKETS:
                 raise
             return []
 
-    def _take(self, frame: VideoFrame, timeline: Timeline) -> None:
-        self._frames += 1
-        if self._frames > self._order.max_frames:
-            raise DecodeError("too_many_frames", f"more than {self._order.max_frames} frames")
+    def _take(self, frame: VideoFrame, picker: Picker[VideoPacket]) -> None:
+        self._decoded += 1
         self._check_size(frame.width, frame.height)
-        time = timeline.place(frame.time)
         if frame.is_corrupt:
             self._corrupt += 1
-        elif timeline.wants(time):
+            return
+        time = picker.take(frame.pts)
+        if time is not None:
             self._sampled += 1
             self._hand_over(time, frame)
 
@@ -161,25 +199,17 @@ class _Decoder:
             self._size = output_size(frame.width, frame.height, self._order.output_pixels)
         width, height = self._size
         plane = frame.reformat(width=width, height=height, format="bgr24").planes[0]
-        pixels = memoryview(plane).cast("B")
-        row = width * 3
-        if plane.line_size != row:  # FFmpeg pads rows for its vector code
-            pixels = memoryview(
-                b"".join(
-                    pixels[start : start + row]
-                    for start in range(0, height * plane.line_size, plane.line_size)
-                )
-            )
-        self._sink(time, width, height, pixels[: row * height])
+        self._sink(time, width, height, Pixels(memoryview(plane).cast("B"), plane.line_size))
 
-    def _report(self, stream: VideoStream, timeline: Timeline) -> dict[str, Any]:
-        context = stream.codec_context
+    def _report(self, stream: VideoStream, picker: Picker[VideoPacket]) -> dict[str, Any]:
+        context, timeline = stream.codec_context, picker.timeline
         return {
             "codec": context.name,
             "width": context.width,
             "height": context.height,
             "frames_per_second": timeline.rate,
-            "frames": self._frames,
+            "frames": picker.packets,
+            "decoded": self._decoded,
             "sampled": self._sampled,
             "corrupt_frames": self._corrupt,
             "bad_packets": self._bad_packets,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _HEADER: Final = struct.Struct("!BI")
 _FRAME: Final = struct.Struct("!dII")
-#: Longest message that is not a frame: names, reports, pieces of media.
+#: Longest message: names, reports, pieces of media.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 
@@ -23,7 +23,7 @@ class Kind(IntEnum):
     READ = 3  # child: handle and number of bytes; parent: DATA, empty at the end
     CLOSE = 4  # child: handle
     DATA = 5
-    FRAME = 6  # child: clip time, width, height, BGR pixels
+    FRAME = 6  # child: clip time, width, height; the BGR pixels are in the shared memory
     DONE = 7  # child: the report, as JSON
     FAILED = 8  # child: code and detail, as JSON
 
@@ -51,16 +51,16 @@ class Channel:
         """Send a message of JSON."""
         self.send(kind, json.dumps(value).encode())
 
-    def receive(self, *, max_bytes: int = MAX_MESSAGE_BYTES) -> tuple[Kind, bytearray]:
+    def receive(self) -> tuple[Kind, bytearray]:
         """Wait for a message.
 
         Raises:
             EOFError: the other side is gone.
-            ProtocolError: unknown kind, or longer than `max_bytes`.
+            ProtocolError: unknown kind, or too long.
             TimeoutError: the socket's time-out passed.
         """
         number, length = _HEADER.unpack(self._exactly(_HEADER.size))
-        if number not in set(Kind) or length > max_bytes:
+        if number not in set(Kind) or length > MAX_MESSAGE_BYTES:
             raise ProtocolError(f"message {number} of {length} bytes")
         return Kind(number), self._exactly(length)
 
@@ -76,21 +76,18 @@ class Channel:
         return data
 
 
-def frame_header(time: float, width: int, height: int) -> bytes:
-    """Return what stands before the pixels of a frame."""
+def frame_message(time: float, width: int, height: int) -> bytes:
+    """Return what announces a frame."""
     return _FRAME.pack(time, width, height)
 
 
-def read_frame(payload: bytearray) -> tuple[float, int, int, memoryview]:
-    """Return clip time, width, height and BGR pixels of a FRAME message.
+def read_frame(payload: bytearray) -> tuple[float, int, int]:
+    """Return clip time, width and height of a FRAME message.
 
     Raises:
-        ProtocolError: the sizes do not agree.
+        ProtocolError: it is none.
     """
-    if len(payload) < _FRAME.size:
-        raise ProtocolError("frame without its header")
-    time, width, height = _FRAME.unpack_from(payload)
-    pixels = memoryview(payload)[_FRAME.size :]
-    if len(pixels) != width * height * 3 or not width or not height:
-        raise ProtocolError("frame of another size than it says")
-    return time, width, height, pixels
+    if len(payload) != _FRAME.size:
+        raise ProtocolError("a frame of another length")
+    time, width, height = _FRAME.unpack(payload)
+    return time, width, height

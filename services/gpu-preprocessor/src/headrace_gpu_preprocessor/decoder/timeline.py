@@ -10,6 +10,8 @@ MIN_GAP_SECONDS: Final = 0.5
 #: A camera with few pictures a second has no gap at each of them.
 MIN_GAP_FRAMES: Final = 3
 _DEFAULT_RATE: Final = 25.0
+#: Times are sums of many steps, and not exact. Seconds.
+_EPSILON: Final = 1e-6
 
 
 @dataclass
@@ -40,18 +42,22 @@ class Timeline:
 
     @property
     def span(self) -> float:
-        """Seconds from the first frame to the end of the last, gaps included."""
-        return 0.0 if self._last_stamp is None else self._now + self.frame_seconds
+        """Seconds from the first frame to the end of the last, gaps included; of the clip only."""
+        return 0.0 if self._last_stamp is None else min(self._end, self.seconds)
 
     @property
     def covered(self) -> float:
         """Seconds of which there are pictures."""
-        return self.span - sum(length for _, length in self.gaps)
+        return self.span - sum(min(length, max(0.0, self.seconds - at)) for at, length in self.gaps)
 
     @property
     def complete(self) -> bool:
         """Whether the clip is as long as it should be, to half a frame."""
-        return self.span >= self.seconds - self.frame_seconds / 2
+        return self._last_stamp is not None and self._end >= self.seconds - self.frame_seconds / 2
+
+    @property
+    def _end(self) -> float:
+        return self._now + self.frame_seconds
 
     def place(self, stamp: float | None) -> float:
         """Return the clip time of the next frame.
@@ -75,7 +81,7 @@ class Timeline:
     def wants(self, time: float) -> bool:
         """Return whether the frame at this clip time is one of the samples; ask once for each."""
         step = self.seconds / self.samples
-        if time >= self.seconds or time < self._next_sample * step - 1e-9:
+        if time < self._next_sample * step - _EPSILON or time > self.seconds - _EPSILON:
             return False
-        self._next_sample = int(time / step + 1e-9) + 1
+        self._next_sample = int((time + _EPSILON) / step) + 1
         return True

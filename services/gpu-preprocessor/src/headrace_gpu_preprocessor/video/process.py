@@ -3,10 +3,10 @@
 import socket
 import subprocess
 import sys
-import time
 from typing import Final
 
 from headrace_gpu_preprocessor.decoder.protocol import Channel
+from headrace_gpu_preprocessor.video.memory import FrameMemory
 
 #: Just enough for Python; secrets of the service stay here.
 _ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -17,8 +17,13 @@ _MODULE: Final = "headrace_gpu_preprocessor.decoder"
 class DecoderProcess:
     """A fresh Python (never forked: threads and CUDA do not survive it) with one socket."""
 
-    def __init__(self) -> None:
-        """Start it; it waits for its order."""
+    def __init__(self, frame_bytes: int) -> None:
+        """Start it; it waits for its order.
+
+        Args:
+            frame_bytes: of all frames that it may hand over.
+        """
+        self.frames = FrameMemory(frame_bytes)
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -28,8 +33,9 @@ class DecoderProcess:
                     "-m",
                     "headrace_gpu_preprocessor.decoder",
                     str(theirs.fileno()),
+                    str(self.frames.descriptor),
                 ],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), self.frames.descriptor),
                 env=_ENVIRONMENT,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -37,7 +43,6 @@ class DecoderProcess:
                 stderr=subprocess.DEVNULL,
             )
         self.channel = Channel(ours)
-        self.started = time.monotonic()
 
     @property
     def pid(self) -> int:
@@ -56,3 +61,4 @@ class DecoderProcess:
         self._process.kill()
         self._process.wait()
         self.channel.socket.close()
+        self.frames.close()

@@ -128,8 +128,10 @@ class ClipReader:
         Raises:
             HeadraceError: a VideoError, or a refusal of the guard, each with its code.
         """
+        limits = self._limits
+        # First, so that it starts while the playlist is fetched.
+        self._process = DecoderProcess(limits.samples * limits.output_pixels * 3)
         self._source.start()
-        self._process = DecoderProcess()
         try:
             yield from self._serve(self._process)
         except TimeoutError as error:
@@ -144,17 +146,17 @@ class ClipReader:
         channel = process.channel
         channel.socket.settimeout(self._source.left())
         channel.send_json(Kind.START, self._order())
-        most = max(MAX_MESSAGE_BYTES, self._limits.output_pixels * 3 + 64)
         while True:
             channel.socket.settimeout(self._source.left())
-            kind, payload = channel.receive(max_bytes=most)
+            kind, payload = channel.receive()
             match kind:
                 case Kind.OPEN | Kind.READ:
                     channel.send(Kind.DATA, self._answer(kind, payload))
                 case Kind.CLOSE:
                     self._close(*_unpack(_HANDLE, payload))
                 case Kind.FRAME:
-                    yield _frame(payload, self._limits.output_pixels)
+                    clip_time, width, height = read_frame(payload)
+                    yield Frame(clip_time, process.frames.next(width, height))
                 case Kind.DONE:
                     self._report = self._finish(_json(payload))
                     return
@@ -242,13 +244,6 @@ class ClipReader:
                 f"{report.covered_seconds:.1f} s of the {self._seconds:g} s were there"
             )
         return report
-
-
-def _frame(payload: bytearray, most_pixels: int) -> Frame:
-    clip_time, width, height, pixels = read_frame(payload)
-    if width * height > most_pixels:
-        raise ProtocolError("a frame larger than ordered")
-    return Frame(clip_time, np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
 
 
 def _unpack(form: struct.Struct, payload: bytes | bytearray) -> tuple[int, ...]:

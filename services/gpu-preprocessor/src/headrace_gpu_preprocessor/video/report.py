@@ -27,7 +27,8 @@ class ClipReport:
         width: of the stream's frames.
         height: of the stream's frames.
         frames_per_second: as the stream says; 0 for not at all.
-        frames: decoded.
+        frames: of the stream, decoded or not.
+        decoded: frames that the samples needed.
         samples: handed over.
         corrupt_frames: decoded with damage, and not handed over.
         bad_packets: that could not be decoded.
@@ -48,6 +49,7 @@ class ClipReport:
     height: int
     frames_per_second: float
     frames: int
+    decoded: int
     samples: int
     corrupt_frames: int
     bad_packets: int
@@ -94,6 +96,7 @@ def make_report(
             height=int(seen["height"]),
             frames_per_second=float(seen["frames_per_second"]),
             frames=int(seen["frames"]),
+            decoded=int(seen["decoded"]),
             samples=int(seen["sampled"]),
             corrupt_frames=int(seen["corrupt_frames"]),
             bad_packets=int(seen["bad_packets"]),
