@@ -165,7 +165,7 @@ def analyse(
         settings.detector_budget_megapixels * _MEGA,
         square=info.fixed_size is not None,
     )
-    sights = _look(picture_bgr, plan, detector, settings.detector_batch)
+    sights = _look(picture_bgr, plan, detector, settings.detector_batch or info.best_batch)
     road_pixels, widths = int(road.sum()), region.sum(axis=1)
     damages = _measure(sights, road, road_pixels, widths, info)
     damaged = _damaged(damages, road)

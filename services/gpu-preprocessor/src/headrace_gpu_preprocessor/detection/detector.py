@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 InputRange = Literal[1, 255]
+
+
+#: See `ModelInfo.best_batch`: a CPU's cache has no room for more than one, a GPU is idle with it.
+CPU_BATCH: Final = 1
+GPU_BATCH: Final = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class ModelInfo:
         input_range: what white is in its input.
         fixed_size: height and width, if it takes pictures of one size only.
         batch_limit: most pictures in one call; None for any number.
+        best_batch: pictures in one call with which it is fastest.
         runtime: what runs it, and on what.
     """
 
@@ -65,6 +71,7 @@ class ModelInfo:
     input_range: InputRange = 255
     fixed_size: tuple[int, int] | None = None
     batch_limit: int | None = None
+    best_batch: int = 1
     runtime: str = ""
 
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from headrace_gpu_preprocessor.detection.detector import InputRange, ModelInfo
+from headrace_gpu_preprocessor.detection.detector import (
+    CPU_BATCH,
+    GPU_BATCH,
+    InputRange,
+    ModelInfo,
+)
 from headrace_gpu_preprocessor.detection.labels import LabelsError, checked_labels
 
 #: Where neither the file nor the settings say: what most detectors are trained on.
@@ -52,6 +57,7 @@ def make_info(
     input_range: InputRange,
     fixed_size: tuple[int, int] | None,
     batch_limit: int | None,
+    on_gpu: bool,
     runtime: str,
 ) -> ModelInfo:
     """Put together what is known of a model.
@@ -63,6 +69,7 @@ def make_info(
         input_range: that its outputs suggest, unless the settings say otherwise.
         fixed_size: see `ModelInfo`.
         batch_limit: see `ModelInfo`.
+        on_gpu: whether a GPU runs it.
         runtime: see `ModelInfo`.
 
     Raises:
@@ -87,6 +94,7 @@ def make_info(
         input_range=overrides.input_range or input_range,
         fixed_size=fixed_size,
         batch_limit=batch_limit,
+        best_batch=GPU_BATCH if on_gpu else CPU_BATCH,
         runtime=runtime,
     )
 

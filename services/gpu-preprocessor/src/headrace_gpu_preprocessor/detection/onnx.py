@@ -57,6 +57,7 @@ class OnnxDetector:
             input_range=255 if len(self._outputs) == 2 else 1,
             fixed_size=(shape[2], shape[3]) if _fixed(shape[2], shape[3]) else None,
             batch_limit=shape[0] if _fixed(shape[0]) else None,
+            on_gpu=used == _CUDA,
             runtime=f"onnxruntime {onnxruntime.__version__} {used}",
         )
 

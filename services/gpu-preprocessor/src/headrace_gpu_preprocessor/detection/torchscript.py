@@ -57,6 +57,7 @@ class TorchScriptDetector:
             input_range=1 if "names" in metadata else 255,
             fixed_size=None,
             batch_limit=None,
+            on_gpu=self._device == "cuda",
             runtime=f"torch {self._torch.__version__} {self._device}",
         )
 
