@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from artifact_scene import make_swift_store, swift_settings, swift_store
+from stream_harness import KINDS, Bench, RedisServer
 
 from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
 from headrace_gpu_preprocessor.simulate import HlsFormat, HlsServer, Scene, write_hls
+
+__all__ = ["make_swift_store", "swift_settings", "swift_store"]
 
 KEY = bytes(range(16))
 FORMATS = {
@@ -44,3 +48,25 @@ def guard() -> NetGuard:
     """Loopback only, and impatient."""
     limits = FetchLimits(connect_seconds=1, silence_seconds=0.7, total_seconds=5)
     return NetGuard(NetworkPolicy(("127.0.0.1",)), limits)
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """Valkey, then Debian's Redis 7.0; each with a stream of its own for each test."""
+    server = RedisServer(request.param, tmp_path_factory.mktemp(request.param)).start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def bench(redis_server: RedisServer) -> Iterator[Bench]:
+    """A stream of this test's own."""
+    made = Bench(redis_server)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -67,7 +67,9 @@ OLDEST_PENDING_SECONDS: Final = Gauge(
 DELAYED: Final = Gauge(
     "headrace_preprocessor_delayed_entries", "Entries that wait for their next attempt"
 )
-DEAD_LETTERS: Final = Gauge("headrace_preprocessor_dead_letters", "Entries in the dead letters")
+DEAD_LETTERS: Final = Gauge(
+    "headrace_preprocessor_dead_letter_stream_length", "Entries in the dead letters"
+)
 REPORTS_WAITING: Final = Gauge(
     "headrace_preprocessor_reports_stream_length", "Reports that are not trimmed yet"
 )

@@ -93,7 +93,7 @@ class Reporter:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     async def _send(self, entry_id: str) -> None:
-        story = self._stories[entry_id]
+        story = self._stories.get(entry_id, _Story())  # it may have ended meanwhile
         while story.stages and entry_id in self._stories:
             story.next_at = time.monotonic() + _SECONDS_BETWEEN
             await self._put(story.stages.popleft())

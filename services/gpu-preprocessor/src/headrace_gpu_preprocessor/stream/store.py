@@ -199,7 +199,7 @@ class StreamStore:
         try:
             return await script(keys=keys, args=args)
         except redis.ResponseError as error:
-            if "READONLY" in str(error):
+            if isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError):
                 await self.disconnect()
             raise
 
