@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace_common.artifact_sets import Findings, ModelRecord
-from headrace_gpu_preprocessor.admission import run_smaller
 from headrace_gpu_preprocessor.detection.analysis import DamageAnalysis, analyse
 from headrace_gpu_preprocessor.detection.detector import Detector
 from headrace_gpu_preprocessor.detection.drawing import draw, encode_jpeg
@@ -30,12 +29,7 @@ def find_damage(
         OutOfMemoryError: not even one tile at a time found room.
     """
     road = background.road
-
-    def run(batch: int) -> DamageAnalysis:
-        smaller = settings.model_copy(update={"detector_batch": batch})
-        return analyse(background.picture, background.usable, road, detector, smaller)
-
-    analysis = run_smaller(run, batch=settings.detector_batch)
+    analysis = analyse(background.picture, background.usable, road, detector, settings)
     drawn = draw(background.picture, analysis, usable_mask=background.usable, region_mask=road)
     return DamageFiles(_document(analysis, background), encode_jpeg(drawn))
 
