@@ -9,6 +9,7 @@ from local_harness import StartStack
 
 from headrace_local import control
 from headrace_local.control import UpResult
+from headrace_local.parts import Part
 from headrace_local.process import marked_processes
 
 
@@ -19,12 +20,16 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_stack(directory: Path) -> Iterator[StartStack]:
-    """Starts detached stacks, ends them, and checks that no process is left."""
+    """Starts detached stacks, of the audio path unless told otherwise, and ends them.
+
+    It checks that no process is left.
+    """
     used = {directory}
 
     def start(where: Path = directory, **options: object) -> UpResult:
         used.add(where)
-        return control.up_detached(where, parent=os.getpid(), **options)  # type: ignore[arg-type]
+        options = {"parts": [Part.AUDIO], "parent": os.getpid(), **options}
+        return control.up_detached(where, **options)  # type: ignore[arg-type]
 
     yield start
     for where in used:

@@ -13,8 +13,8 @@ from headrace_common.settings import DatabaseSettings, S3Settings, SqsSettings, 
 from headrace_common.sqs import sqs_client
 from headrace_common.storage import s3_client
 from headrace_local.clients import local_s3_client, local_sqs_client
+from headrace_local.parts import Part, servers_of
 from headrace_local.pytest_plugin import LocalServers
-from headrace_local.servers import SERVER_NAMES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -153,11 +153,12 @@ def test_sqs_keeps_queues_and_messages_when_stopped_in_order(local_servers: Loca
 
 
 def test_all_servers_come_back_when_all_are_killed(local_servers: LocalServers) -> None:
-    local_servers.require()
+    names = servers_of([Part.AUDIO])
+    local_servers.require(*names)
 
-    for name in SERVER_NAMES:
+    for name in names:
         local_servers.kill(name)
-    local_servers.wait_ready(*SERVER_NAMES)
+    local_servers.wait_ready(*names)
 
     with _redis(local_servers) as client:
         client.ping()

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from headrace_local import logs as log_files
-from headrace_local import servers as server_list
 from headrace_local.errors import LocalStackError, NoStackError, StartFailedError
 from headrace_local.interrupts import stop_signals
 from headrace_local.layout import StackLayout, resolve_directory
 from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import AlreadyRunningError, StackLock
+from headrace_local.parts import ALL_PARTS, Part, servers_of, services_of
 from headrace_local.process import ProcessIdentity
-from headrace_local.services import DEFAULT_SERVICES, ServiceSpec, specs_to_json
+from headrace_local.services import ServiceSpec, specs_to_json
 from headrace_local.state import Phase, StackState, load, reconcile
 from headrace_local.supervisor import OnChange, StackOptions, Supervisor
 
@@ -53,23 +53,27 @@ class UpResult:
 def up(
     directory: Path | None = None,
     *,
+    parts: Sequence[Part] = ALL_PARTS,
     services: Services = True,
-    servers: Sequence[str] = server_list.SERVER_NAMES,
+    servers: Sequence[str] | None = None,
     on_change: OnChange | None = None,
 ) -> UpResult:
     """Run the stack in the foreground until SIGINT or SIGTERM; a second one ends all grace.
 
     Args:
         directory: the stack's; see `layout.resolve_directory`.
-        services: whether to run the services, or which.
-        servers: names of the servers to run.
+        parts: halves of the product to run.
+        services: whether to run the parts' services; or which instead.
+        servers: names of the servers to run instead of the parts'.
         on_change: gets the state at each change, from any thread.
 
     Raises:
         StartFailedError: a process did not become ready; everything is stopped again.
     """
     options = StackOptions(
-        directory=resolve_directory(directory), servers=servers, services=chosen_services(services)
+        directory=resolve_directory(directory),
+        servers=chosen_servers(servers, parts),
+        services=chosen_services(services, parts),
     )
     return run(options, on_change=on_change)
 
@@ -93,8 +97,9 @@ def run(options: StackOptions, *, on_change: OnChange | None = None) -> UpResult
 def up_detached(
     directory: Path | None = None,
     *,
+    parts: Sequence[Part] = ALL_PARTS,
     services: Services = True,
-    servers: Sequence[str] = server_list.SERVER_NAMES,
+    servers: Sequence[str] | None = None,
     held: bool = False,
     parent: int | None = None,
     on_change: OnChange | None = None,
@@ -103,8 +108,9 @@ def up_detached(
 
     Args:
         directory: the stack's; see `layout.resolve_directory`.
-        services: whether to run the services, or which.
-        servers: names of the servers to run.
+        parts: halves of the product to run.
+        services: whether to run the parts' services; or which instead.
+        servers: names of the servers to run instead of the parts'.
         held: start only the supervisor, which starts processes when it is ordered to.
         parent: pid of a process with which the stack ends, however that ends.
         on_change: gets the state when it has changed.
@@ -118,8 +124,8 @@ def up_detached(
         return UpResult(_wait_ready(layout, on_change), already_running=True)
     command = [
         *(sys.executable, "-m", "headrace_local", "--directory", str(layout.directory)),
-        *("--servers", ",".join(servers)),
-        *("--services", specs_to_json(tuple(chosen_services(services)))),
+        *("--servers", ",".join(chosen_servers(servers, parts))),
+        *("--services", specs_to_json(chosen_services(services, parts))),
         *(["--held"] if held else []),
         *(["--parent", str(parent)] if parent is not None else []),
     ]
@@ -199,11 +205,16 @@ def logs(
     return log_files.follow(path, lines=lines, stopped=lambda: not _is_running(layout))
 
 
-def chosen_services(services: Services) -> tuple[ServiceSpec, ...]:
-    """Return the services that an argument of `up` means."""
+def chosen_services(services: Services, parts: Sequence[Part]) -> tuple[ServiceSpec, ...]:
+    """Return the services that the arguments of `up` mean."""
     if isinstance(services, bool):
-        return DEFAULT_SERVICES if services else ()
+        return services_of(parts) if services else ()
     return tuple(services)
+
+
+def chosen_servers(servers: Sequence[str] | None, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Return the servers that the arguments of `up` mean."""
+    return servers_of(parts) if servers is None else tuple(servers)
 
 
 def _is_running(layout: StackLayout) -> bool:

@@ -5,10 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from headrace_common.contracts.cctv import DEFAULT_CONTAINER, DEFAULT_UPLOAD_PREFIX
 from headrace_common.contracts.lanes import Lane
 from headrace_local.credentials import Credentials
 from headrace_local.ports import LOOPBACK
 from headrace_local.process import MARKER_VARIABLE
+from headrace_local.servers.keystone import (
+    DOMAIN,
+    OPENSTACK_REGION,
+    PROJECT,
+    USER,
+    identity_url,
+)
 from headrace_local.servers.postgres import Postgres
 from headrace_local.services import ANALYSIS, RESULTS, SHUTDOWN_GRACE_SECONDS
 
@@ -58,6 +66,15 @@ def server_settings(ports: Mapping[str, int], credentials: Credentials) -> dict[
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
         "AWS_REGION": REGION,
+        "OS_AUTH_URL": identity_url(ports["keystone"]),
+        "OS_USERNAME": USER,
+        "OS_PASSWORD": credentials.openstack_password,
+        "OS_USER_DOMAIN_NAME": DOMAIN,
+        "OS_PROJECT_NAME": PROJECT,
+        "OS_PROJECT_DOMAIN_NAME": DOMAIN,
+        "OS_REGION_NAME": OPENSTACK_REGION,
+        # Where the links to artefacts may lead.
+        "SWIFT_STORAGE_URLS": f"http://{LOOPBACK}:{ports['swift']}",
     }
 
 
@@ -74,6 +91,15 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         "ANALYSIS_DEADLINE_SECONDS": "120",
         # A server here is back within seconds.
         "RETRY_BASE_SECONDS": "1",
+        "SWIFT_CONTAINER": DEFAULT_CONTAINER,
+        "SWIFT_UPLOAD_PREFIX": DEFAULT_UPLOAD_PREFIX,
+        "SWIFT_TEMP_URL_KEY": credentials.swift_temp_url_key,
+        "META_SIGNING_KEY": credentials.meta_signing_key,
+        "META_VERIFY_KEYS": credentials.meta_verify_key,
+        # Simulated cameras are here; nothing else is asked for a stream.
+        "HLS_ALLOWED_HOSTS": LOOPBACK,
+        # So that what a killed process had begun is taken up soon.
+        "REDIS_VISIBILITY_TIMEOUT": "30",
         "LOG_FORMAT": "json",
         "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS),
     }

@@ -1,4 +1,4 @@
-"""Running a program as another user when we are root (PostgreSQL refuses to run as root).
+"""Running a program as another user when we are root (PostgreSQL refuses, OpenStack need not).
 
 The other user has to reach the program and its data. When the project or the environment lies
 below a closed directory such as /root, no file mode within our reach allows that, so the
@@ -54,11 +54,12 @@ class Identity:
         return None if self.prefix else self.gid
 
 
-def without_root(paths: Iterable[Path]) -> Identity:
-    """Choose whom a program that refuses root runs as.
+def without_root(paths: Iterable[Path], *, program: str) -> Identity:
+    """Choose whom a program that is not to be root runs as.
 
     Args:
         paths: what it has to reach.
+        program: what it is called in the error.
 
     Raises:
         LocalStackError: a path cannot be reached, and `setpriv` (util-linux) is missing.
@@ -66,13 +67,15 @@ def without_root(paths: Iterable[Path]) -> Identity:
     if os.geteuid() != 0:
         return Identity()
     user = pwd.getpwnam(_USER)
-    closed = next((parent for path in paths for parent in path.parents if not _open(parent)), None)
+    # An environment's Python is a link, often into the home of whoever made it.
+    ways = (way for path in paths for way in (path, path.resolve()))
+    closed = next((parent for way in ways for parent in way.parents if not _open(parent)), None)
     if closed is None:
         return Identity(user.pw_uid, user.pw_gid)
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise LocalStackError(
-            f"PostgreSQL does not run as root, and the user {_USER!r} cannot pass {closed}: "
+            f"{program} does not run as root, and the user {_USER!r} cannot pass {closed}: "
             "install setpriv (util-linux), open that directory, or do not run as root"
         )
     return Identity(user.pw_uid, user.pw_gid, _prefix(setpriv, user))

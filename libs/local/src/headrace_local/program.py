@@ -17,6 +17,8 @@ class Program(ABC):
     kind: ClassVar[Kind] = "server"
     scheme: ClassVar[str] = "http"
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    #: Servers without which it does not become ready.
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Seconds to stop in before it is killed.
     stop_grace: ClassVar[float] = 10
     #: Seconds to become ready in.

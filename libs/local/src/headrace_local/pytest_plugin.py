@@ -1,8 +1,9 @@
-"""Fixtures: the real servers, and the whole stack, for tests.
+"""Fixtures: the real servers, and whole stacks, for tests.
 
 `local_servers` starts each server when it is first asked for, so that a test that needs only
-the database waits for nothing else. `local_stack` runs the services too. Both have a directory
-and ports of their own in each test process, and end with it, even when it is killed.
+the database waits for nothing else. `local_stack` runs the services of the audio path too,
+`camera_stack` those of the camera path. Each has a directory and ports of its own in each test
+process, and ends with it, even when it is killed.
 """
 
 import os
@@ -17,6 +18,7 @@ import pytest
 from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError, NoStackError
+from headrace_local.parts import Part, servers_of
 from headrace_local.servers import SERVER_NAMES
 from headrace_local.state import ProcessRecord, ProcessState, StackState
 
@@ -90,16 +92,20 @@ class LocalServers(LocalStack):
     """The servers, each started when it is first used."""
 
     def require(self, *names: str) -> "LocalServers":
-        """Start those of the named servers that do not run; all when none is named."""
-        wanted = names or SERVER_NAMES
+        """Start those of the named servers that do not run.
+
+        Args:
+            names: which, with what they need; the audio path's when none is named.
+        """
+        wanted = names or servers_of([Part.AUDIO])
         down = [name for name in wanted if self.process(name).state is not ProcessState.READY]
         if down:
             self.start(*down)
         return self
 
-    def env(self) -> dict[str, str]:
-        """Return what a service gets as its environment, with all servers running."""
-        return dict(self.require().state.env)
+    def env(self, *names: str) -> dict[str, str]:
+        """Return what a service gets as its environment, with servers running as in `require`."""
+        return dict(self.require(*names).state.env)
 
     @property
     def database_url(self) -> str:
@@ -163,7 +169,9 @@ def _is_ready(record: ProcessRecord) -> bool:
 def local_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """The real servers, provisioned, each started when it is first used."""
     directory = tmp_path_factory.mktemp("servers") / "stack"
-    control.up_detached(directory, services=False, held=True, parent=os.getpid())
+    control.up_detached(
+        directory, servers=SERVER_NAMES, services=False, held=True, parent=os.getpid()
+    )
     try:
         yield LocalServers(directory)
     finally:
@@ -172,9 +180,19 @@ def local_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSer
 
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The real servers and all services on them."""
-    directory = tmp_path_factory.mktemp("stack") / "stack"
-    control.up_detached(directory, parent=os.getpid())
+    """The audio path: its real servers, and all of its services on them."""
+    yield from _run_stack(tmp_path_factory.mktemp("stack"), Part.AUDIO)
+
+
+@pytest.fixture(scope="session")
+def camera_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The camera path: its real servers, and all of its services on them."""
+    yield from _run_stack(tmp_path_factory.mktemp("camera-stack"), Part.CCTV)
+
+
+def _run_stack(place: Path, part: Part) -> Iterator[LocalStack]:
+    directory = place / "stack"
+    control.up_detached(directory, parts=[part], parent=os.getpid())
     try:
         yield LocalStack(directory)
     finally:

@@ -20,6 +20,7 @@ INGEST: Final = "ingest-api"
 DISPATCHER: Final = "dispatcher"
 RESULTS: Final = "results"
 ANALYSIS: Final = "analysis-server"
+PREPROCESSOR: Final = "gpu-preprocessor"
 
 #: Seconds of SHUTDOWN_GRACE_SECONDS for the services here; the supervisor kills a little later.
 SHUTDOWN_GRACE_SECONDS: Final = 10
@@ -50,12 +51,13 @@ def _module(name: str, module: str, endpoint: str, **env: str) -> ServiceSpec:
     return ServiceSpec(name=name, command=command, endpoint=endpoint, env=env)
 
 
-#: Stopped from the end: the analysis server hands in its results while the others still run.
+#: Stopped from the end: those that work on jobs hand in their results while the others run.
 DEFAULT_SERVICES: Final = (
     _module(INGEST, "headrace_ingest_api", "ingest_url"),
     _module(DISPATCHER, "headrace_dispatcher", "dispatcher_url"),
     _module(RESULTS, "headrace_results", "results_url"),
     _module(ANALYSIS, "speech_analysis_server", "analysis_url", CALLBACK_ALLOWED_HOSTS=LOOPBACK),
+    _module(PREPROCESSOR, "headrace_gpu_preprocessor", "preprocessor_url"),
 )
 
 _SPECS: Final = TypeAdapter(tuple[ServiceSpec, ...])

@@ -81,7 +81,9 @@ class StackState(BaseModel):
     processes: list[ProcessRecord] = Field(default_factory=list)
     ports: dict[str, int] = Field(default_factory=dict)
     endpoints: dict[str, str] = Field(
-        default_factory=dict, description="ingest_url, results_url, dispatcher_url, analysis_url"
+        default_factory=dict,
+        description="Of those that run: ingest_url, results_url, dispatcher_url, analysis_url, "
+        "preprocessor_url",
     )
     api_key: str | None = None
     env: dict[str, str] = Field(

@@ -135,7 +135,8 @@ class Supervisor:
         )
         for program in (*every_server, *services):
             program.use_ports(self._ports)
-        chosen = [each for each in every_server if each.name in self._options.servers]
+        names = _with_needed(self._options.servers, every_server)
+        chosen = [each for each in every_server if each.name in names]
         self._servers = {server.name: server for server in chosen}
         self._units = {each.name: self._unit(each) for each in (*chosen, *services)}
         self._state.supervisor = ProcessIdentity.of(os.getpid())
@@ -200,12 +201,13 @@ class Supervisor:
         unknown = [name for name in order["names"] if name not in self._units]
         if unknown:
             raise NoStackError(f"no process called {', '.join(unknown)} in this stack")
-        units = [self._units[name] for name in order["names"]]
+        names = order["names"]
         if order["do"] in {"stop", "restart"}:
-            for unit in units:
-                unit.stop()
+            for name in names:
+                self._units[name].stop()
         if order["do"] in {"start", "restart"}:
-            _start_all(units, self._stop)
+            needed = _with_needed(names, list(self._servers.values()))
+            _start_all([self._units[name] for name in needed], self._stop)
 
     def _settings(self) -> dict[str, str]:
         """Return what every service gets, as far as it is known by now."""
@@ -243,6 +245,12 @@ def _wanted_ports(programs: Sequence[Program]) -> dict[str, Offsets]:
     for program in programs:
         wanted |= program.wanted_ports()
     return wanted
+
+
+def _with_needed(names: Sequence[str], among: Sequence[Server]) -> list[str]:
+    """Add to `names` the servers that these do not become ready without."""
+    needs = {server.name: server.needs for server in among}
+    return list(dict.fromkeys(each for name in names for each in (*needs.get(name, ()), name)))
 
 
 def _start_all(units: Sequence[Unit], stop: threading.Event) -> None:

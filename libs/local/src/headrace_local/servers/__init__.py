@@ -1,4 +1,4 @@
-"""The servers: Valkey, PostgreSQL, S3 (SeaweedFS) and an SQS emulator."""
+"""The servers: Valkey, PostgreSQL, S3 (SeaweedFS), an SQS emulator, Keystone and Swift."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,13 +6,15 @@ from typing import Final
 from headrace_local.credentials import Credentials
 from headrace_local.layout import StackLayout
 from headrace_local.program import Server
+from headrace_local.servers.keystone import Keystone
 from headrace_local.servers.postgres import Postgres
 from headrace_local.servers.seaweedfs import SeaweedFS
 from headrace_local.servers.sqs import Sqs
+from headrace_local.servers.swift import Swift
 from headrace_local.servers.valkey import Valkey
 
 #: In the order in which they are listed; they start at the same time.
-SERVER_NAMES: Final = ("valkey", "postgres", "s3", "sqs")
+SERVER_NAMES: Final = ("valkey", "postgres", "s3", "sqs", "keystone", "swift")
 
 
 def make_servers(
@@ -31,4 +33,6 @@ def make_servers(
         Postgres(data["postgres"], environment, password=credentials.postgres_password),
         SeaweedFS(data["s3"], environment, credentials=credentials),
         Sqs(data["sqs"], environment, credentials=credentials),
+        Keystone(data["keystone"], environment, credentials=credentials),
+        Swift(data["swift"], environment, credentials=credentials),
     ]

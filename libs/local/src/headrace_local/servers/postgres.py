@@ -50,7 +50,7 @@ class Postgres(Server):
 
     @cached_property
     def _user(self) -> Identity:
-        return without_root([binaries() / "postgres", self.data])
+        return without_root([binaries() / "postgres", self.data], program="PostgreSQL")
 
     @property
     def _cluster(self) -> Path:
