@@ -35,6 +35,7 @@ from headrace_common.settings import DatabaseSettings, RedisSettings, SqsSetting
 from headrace_common.sqs import SQS_MAX_BATCH_ENTRIES, sqs_client
 from headrace_common.worker import EmbeddedWorker
 from headrace_local import control
+from headrace_local.parts import Part
 from headrace_local.waiting import wait_until
 
 THREADS = 32
@@ -183,7 +184,9 @@ def main() -> int:
     jobs = parser.parse_args().jobs
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "stack"
-        state = control.up_detached(directory, services=False, parent=os.getpid()).state
+        state = control.up_detached(
+            directory, parts=[Part.AUDIO], services=False, parent=os.getpid()
+        ).state
         try:
             bench = Bench(state.env)
             url = bench.sqs.create_queue(QueueName="bench")["QueueUrl"]

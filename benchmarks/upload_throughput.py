@@ -28,6 +28,7 @@ import psutil
 from botocore.config import Config
 
 from headrace_local import control
+from headrace_local.parts import Part
 from headrace_local.state import StackState
 
 MIB = 1024 * 1024
@@ -90,7 +91,7 @@ class MemorySampler:
 @contextmanager
 def servers(directory: Path) -> Iterator[StackState]:
     """Run the real servers in a directory of their own."""
-    control.up_detached(directory, services=False, parent=os.getpid())
+    control.up_detached(directory, parts=[Part.AUDIO], services=False, parent=os.getpid())
     try:
         yield control.require_running(directory)
     finally:

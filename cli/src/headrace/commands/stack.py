@@ -12,6 +12,7 @@ from headrace.output import JsonOption, console, print_fields, print_json, print
 from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError
+from headrace_local.parts import ALL_PARTS, Part
 from headrace_local.state import Phase, ProcessState, StackState
 
 DirectoryOption = Annotated[
@@ -43,13 +44,17 @@ def up(
     servers_only: Annotated[
         bool, typer.Option("--servers-only", help="Start the servers without our services.")
     ] = False,
+    only: Annotated[
+        Part | None, typer.Option("--only", help="Start one half of the product; default both.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the local stack: Valkey, Postgres, S3, SQS and the services."""
+    """Start the local stack: Valkey, Postgres, S3, SQS, Keystone, Swift and the services."""
     show = None if as_json else StackPrinter(foreground=not detach)
     run = control.up_detached if detach else control.up
+    parts = ALL_PARTS if only is None else (only,)
     try:
-        result = run(directory, services=not servers_only, on_change=show)
+        result = run(directory, parts=parts, services=not servers_only, on_change=show)
     except LocalStackError as error:
         raise CommandError(str(error)) from None
     if as_json:
