@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_a_server_that_is_killed_and_starts_again(
     ]
     feeding = feed(bench, jobs, stop)
     for round_ in range(2):
-        wait_until(lambda at=40 * (round_ + 1): len(effects.done) > at)
+        wait_until(partial(effects.has_done, 40 * (round_ + 1)))
         own_server.kill()
         own_server.start()
     stop.set()
@@ -206,7 +207,7 @@ def test_a_network_that_fails_in_the_middle(open_bench: OpenBench, proxy: Proxy,
     consumer = bench.consumer(effects, max_concurrency=4, redis_visibility_timeout=20)
     jobs = bench.add(60)
     for at in (10, 30):
-        wait_until(lambda at=at: len(effects.done) >= at)
+        wait_until(partial(effects.has_done, at))
         getattr(proxy, how)()
         jobs += bench.add(5)
         wait_until(lambda: _all_stuck(effects), seconds=10)

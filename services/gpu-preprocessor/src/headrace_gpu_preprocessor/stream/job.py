@@ -75,7 +75,7 @@ class LeasedJob:
             percent: of the whole work, 0 to 100.
             message: for people.
         """
-        percent = min(max(percent, 0.0), 100.0)
+        percent = min(percent, 100.0) if percent > 0 else 0.0  # NaN too
         self._tell(Progress(stage, percent, message[:_LONGEST_MESSAGE]))
 
     def check(self) -> None:

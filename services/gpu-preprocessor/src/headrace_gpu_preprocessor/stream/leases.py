@@ -51,6 +51,13 @@ class Lease:
         """Note that it was ours at `since`."""
         self._since = max(self._since, since)
 
+    def adopt(self, hold: Hold, *, since: float) -> bool:
+        """Take a delivery for this one where nothing tells them apart; whether that is so."""
+        same = hold == self.hold and not self._lost
+        if same:
+            self.renewed(since)
+        return same
+
     def lose(self) -> None:
         """Note that it is not ours any more."""
         self._lost = True

@@ -93,8 +93,9 @@ class Session:
     def wake(self) -> None:
         """React to slots that changed; called on the loop."""
         self._changed.set()
-        if self._reader is not None and self._reader.asking > self._slots.free:
-            self._keep(self._waking, self._reader.wake())  # it would bring more than may run
+        reader = self._reader
+        if reader is not None and reader.asking > self._slots.free and not self._waking:
+            self._keep(self._waking, reader.wake())  # it would bring more than may run
 
     async def run(self, stop_asked: asyncio.Event, deadline: Callable[[], float]) -> None:
         """Consume until `stop_asked`, then stop in good order by `deadline` (monotonic)."""
@@ -199,7 +200,11 @@ class Session:
         return len(claimed.deliveries)
 
     async def _begin(self, kind: str, deliveries: list[Delivery], *, since: float) -> None:
-        """Give deliveries a slot each; what came when there was none any more goes back."""
+        """Give deliveries a slot each; what came when there was none any more goes back.
+
+        A server that lost its last writes hands out again what runs here. It is the same
+        delivery if the number is; else the one that runs is void, and the entry waits for its end.
+        """
         for delivery in deliveries:
             metrics.DELIVERIES.labels(kind=kind).inc()
             if kind != "new":
@@ -207,7 +212,11 @@ class Session:
                 log.info(
                     "stream.claimed", kind=kind, entry_id=hold.entry_id, delivery=hold.delivery
                 )
-            if self._slots.free == 0:
+            running = self._slots.find(delivery.hold.entry_id)
+            if running is not None and running.lease.adopt(delivery.hold, since=since):
+                log.warning("stream.delivered_again", entry_id=delivery.hold.entry_id)
+                continue
+            if running is not None or self._slots.free == 0:
                 self._keep(self._jobs, self._return(delivery))
                 continue
             lease = self._keeper.hold(delivery.hold, since=since)

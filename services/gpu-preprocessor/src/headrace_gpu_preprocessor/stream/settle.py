@@ -14,6 +14,8 @@ log = structlog.get_logger()
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+#: Of the failures while the server is away, so many make one line.
+_LOG_EVERY: Final = 20
 
 
 class Settlement(StrEnum):
@@ -44,11 +46,12 @@ async def settle(
         try:
             if await end() or unsure:
                 return Settlement.SETTLED
-        except redis.ResponseError as error:
-            log.warning("stream.settling_refused", what=what, error=str(error), failures=failures)
         except (redis.RedisError, OSError) as error:
-            unsure = True
-            log.warning("stream.settling_delayed", what=what, error=str(error), failures=failures)
+            unsure = unsure or not isinstance(error, redis.ResponseError)
+            if failures % _LOG_EVERY == 0:
+                log.warning(
+                    "stream.settling_delayed", what=what, error=str(error), failures=failures
+                )
         else:
             metrics.SETTLEMENTS_LOST.inc()
             log.warning("stream.settlement_lost", what=what)

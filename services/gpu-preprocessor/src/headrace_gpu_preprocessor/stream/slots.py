@@ -68,6 +68,11 @@ class Slots:
         """Whether nothing new is taken for good."""
         return self._closed
 
+    def find(self, entry_id: str) -> Work | None:
+        """Return the work on an entry, if it is worked on."""
+        with self._lock:
+            return self._works.get(entry_id)
+
     def running_ids(self) -> list[str]:
         """Return the ids of the entries that are worked on."""
         with self._lock:
