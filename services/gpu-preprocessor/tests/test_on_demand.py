@@ -376,6 +376,14 @@ def test_a_stream(client: httpx.Client, server: HlsServer, streams: dict[str, Pa
     assert plain["clip"]["samples"] == 3
 
 
+def test_a_video_file(client: httpx.Client, server: HlsServer, streams: dict[str, Path]) -> None:
+    whole = (streams["ranges"].parent / "all.m4s").read_bytes()
+    url = server.add("/clip.mp4", lambda handler: handler.reply(whole))
+    answer = client.post(VIDEO, json={"url": url, "sec": 2})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["clip"]["covered_seconds"] == pytest.approx(2, abs=0.2)
+
+
 def test_a_stream_drawn(client: httpx.Client, server: HlsServer, streams: dict[str, Path]) -> None:
     order = {
         "url": server.add_vod("/cam", streams["ts"]),

@@ -208,7 +208,9 @@ class OnDemand:
     def _read(
         self, order: VideoOrder, limits: ReadLimits, take: Callable[[Image, float], None]
     ) -> dict[str, Any]:
-        with ClipReader(order.url, order.seconds, guard=self._guard, limits=limits) as reader:
+        with ClipReader(
+            order.url, order.seconds, guard=self._guard, limits=limits, kind="auto"
+        ) as reader:
             for frame in reader:
                 if self._stopping.is_set():
                     raise StoppingError("this process stops; ask again")
