@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
+from urllib.parse import quote
 
 import httpx
 from httpx_sse import EventSource, connect_sse
@@ -21,7 +22,7 @@ _RECONNECT_DELAY_SECONDS: Final = 1.0
 
 
 class Client:
-    """Talks to the ingest API and the results service."""
+    """Talks to the ingest API, the results service and the gpu-preprocessor."""
 
     def __init__(self, connection: Connection | None = None) -> None:
         """Use `connection`, or find one."""
@@ -55,6 +56,10 @@ class Client:
         """Call the results service like `ingest`."""
         return self._call(method, self.connection.results_url + path, **arguments)
 
+    def preprocessor(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the gpu-preprocessor like `ingest`."""
+        return self._call(method, self.connection.preprocessor_url + path, **arguments)
+
     def upload(
         self,
         token_id: str,
@@ -70,6 +75,18 @@ class Client:
             f"/tokens/{token_id}/upload-audio",
             params={"priority": priority},
             files={"file": (name, file, "application/octet-stream")},
+            headers={"idempotency-key": idempotency_key} if idempotency_key else {},
+        )
+        return answer
+
+    def preprocess(
+        self, cctv_id: str, body: dict[str, Any], *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Have a camera looked at."""
+        answer: dict[str, Any] = self.ingest(
+            "POST",
+            f"/cctv/{quote(cctv_id, safe='')}/preprocess",
+            json=body,
             headers={"idempotency-key": idempotency_key} if idempotency_key else {},
         )
         return answer

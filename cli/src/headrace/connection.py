@@ -1,7 +1,9 @@
 """Where the services are and with which key: by environment, or from the local stack."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from headrace.failures import CommandError, ExitCode
 from headrace_common.settings import DatabaseSettings
@@ -9,23 +11,31 @@ from headrace_local.state import StackState, find_stack
 
 INGEST_URL = "HEADRACE_INGEST_URL"
 RESULTS_URL = "HEADRACE_RESULTS_URL"
+PREPROCESSOR_URL = "HEADRACE_PREPROCESSOR_URL"
 API_KEY = "HEADRACE_API_KEY"  # the variable's name, not a key
+
+#: What most commands need.
+_USUAL: Final = (INGEST_URL, RESULTS_URL)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach Headrace."""
+    """How to reach Headrace; a service that a command does not need may be empty."""
 
     ingest_url: str
     results_url: str
     api_key: str
+    preprocessor_url: str = ""
 
 
-def find_connection() -> Connection:
+def find_connection(needs: Collection[str] = _USUAL) -> Connection:
     """Return how to reach Headrace.
 
-    HEADRACE_INGEST_URL, HEADRACE_RESULTS_URL and HEADRACE_API_KEY say it; what they leave
-    open comes from the local stack of this directory.
+    HEADRACE_INGEST_URL, HEADRACE_RESULTS_URL, HEADRACE_PREPROCESSOR_URL and HEADRACE_API_KEY say
+    it; what they leave open comes from the local stack of this directory.
+
+    Args:
+        needs: variables of the services that must be known; the key always must.
 
     Raises:
         CommandError: something is left open and no local stack runs here.
@@ -36,16 +46,17 @@ def find_connection() -> Connection:
         INGEST_URL: os.environ.get(INGEST_URL) or endpoints.get("ingest_url"),
         RESULTS_URL: os.environ.get(RESULTS_URL) or endpoints.get("results_url"),
         API_KEY: os.environ.get(API_KEY) or (stack.api_key if stack else None),
+        PREPROCESSOR_URL: os.environ.get(PREPROCESSOR_URL) or endpoints.get("preprocessor_url"),
     }
-    missing = [name for name, value in found.items() if not value]
-    if stack and not stack.is_running and not os.environ.get(INGEST_URL):
+    missing = [name for name in (*needs, API_KEY) if not found[name]]
+    if stack and not stack.is_running and not all(os.environ.get(name) for name in needs):
         raise CommandError(_not_running(stack), ExitCode.UNAVAILABLE)
     if missing:
         raise CommandError(
             f"no local stack here (`headrace up` starts one), and not set: {', '.join(missing)}",
             ExitCode.UNAVAILABLE,
         )
-    return Connection(*(str(value).rstrip("/") for value in found.values()))
+    return Connection(*((value or "").rstrip("/") for value in found.values()))
 
 
 def find_environment() -> dict[str, str]:

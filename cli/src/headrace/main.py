@@ -5,7 +5,7 @@ import sys
 import typer
 from sqlalchemy.exc import OperationalError
 
-from headrace.commands import demo, jobs, operations, stack, tokens
+from headrace.commands import cameras, demo, jobs, operations, stack, tokens, worker
 from headrace.failures import CommandError, ExitCode
 from headrace.output import errors
 from headrace_common.errors import HeadraceError
@@ -13,7 +13,8 @@ from headrace_common.settings import BadSettingsError
 
 app = typer.Typer(
     name="headrace",
-    help="Takes recordings in, follows their jobs, and runs the whole stack on a laptop.",
+    help="Takes recordings in, has cameras looked at, follows the jobs, and runs the whole stack "
+    "on a laptop.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -32,8 +33,11 @@ app.command("job")(jobs.show)
 app.command()(jobs.watch)
 app.command()(jobs.cancel)
 app.command()(jobs.queues)
+app.command()(cameras.preprocess)
 app.command()(demo.demo)
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(cameras.app, name="cameras")
+app.add_typer(worker.app, name="worker")
 app.add_typer(operations.db, name="db")
 app.add_typer(operations.keys, name="keys")
 app.add_typer(operations.sqs, name="sqs")

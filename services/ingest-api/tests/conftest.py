@@ -18,6 +18,7 @@ def service_env(local_servers: LocalServers) -> dict[str, str]:
         "SHUTDOWN_GRACE_SECONDS": "5",
         "UPLOAD_PART_BYTES": str(5 * MIB),
         "DRAMATIQ_NAMESPACE": namespace,
+        "REDIS_STREAM": f"stream:{namespace}",
     }
     return {**local_servers.env(), **quick}
 

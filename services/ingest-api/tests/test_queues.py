@@ -170,4 +170,5 @@ def test_the_app_is_built_without_a_server() -> None:
         "/queue/status",
         "/tokens/queue/status",
         "/jobs/{job_id}/cancel",
+        "/cctv/{cctv_id}/preprocess",
     }

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from headrace import completion
+from headrace.camera_output import print_camera_job
 from headrace.client import Client
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
@@ -146,12 +147,12 @@ def list_jobs(
     wide = console.width >= _WIDE
     now = datetime.now(UTC)
     print_table(
-        ("JOB", "STATUS", "%", "PRIORITY", "AGE", *(("TOKEN", "MESSAGE") if wide else ())),
+        ("JOB", "STATUS", "%", "PRIORITY", "AGE", *(("TOKEN, CAMERA", "MESSAGE") if wide else ())),
         [
             (
                 *(job["job_id"], job["status"], job["progress"], job["priority"]),
                 _age(now - datetime.fromisoformat(job["created_at"])),
-                *((job["token_id"], job["message"]) if wide else ()),
+                *((job["token_id"] or job["input"].get("cctv_id"), job["message"]) if wide else ()),
             )
             for job in page["jobs"]
         ],
@@ -173,10 +174,15 @@ def show(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
     with Client() as client:
         job = client.results("GET", f"/jobs/{job_id}")
         timeline = client.results("GET", f"/jobs/{job_id}/timeline")
+        camera = job["kind"] == JobKind.CCTV_PREPROCESS
+        files = client.results("GET", f"/jobs/{job_id}/artifacts") if camera else None
     if as_json:
         print_json({**job, "timeline": timeline["events"]})
         return
-    print_job(job)
+    if files is None:
+        print_job(job)
+    else:
+        print_camera_job(job, files["artifacts"])
     console.print()
     print_table(
         ("TIME", "%", "STATUS", ""),

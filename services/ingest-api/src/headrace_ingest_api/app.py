@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from headrace_common.contracts.lanes import Lane
 from headrace_common.sqs import lane_queue_urls
 from headrace_common.web import Authenticator, Check, create_app
+from headrace_ingest_api.camera_jobs import CameraJobs
+from headrace_ingest_api.cameras import cameras_router
 from headrace_ingest_api.cancel import cancel_router
 from headrace_ingest_api.intake import UploadIntake
 from headrace_ingest_api.lingering import LingeringClose
@@ -40,7 +42,8 @@ def build_app(settings: IngestSettings) -> FastAPI:
     app = create_app(
         settings,
         service="ingest-api",
-        description="Takes recordings in, streams them to S3 and queues their analysis.",
+        description="Takes recordings in, streams them to S3 and queues their analysis; and has "
+        "cameras looked at.",
         ready=_checks(resources),
         lifespan=lifespan,
     )
@@ -53,6 +56,7 @@ def build_app(settings: IngestSettings) -> FastAPI:
         tokens_router(resources),
         references_router(resources),
         cancel_router(resources.store),
+        cameras_router(CameraJobs(resources, intake.keys)),
     ):
         app.include_router(router)
     app.add_middleware(LingeringClose)

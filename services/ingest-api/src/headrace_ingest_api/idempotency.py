@@ -65,9 +65,7 @@ class StoredAnswer:
             KeyReusedError: the payload is another.
         """
         if fingerprint != self.fingerprint:
-            raise KeyReusedError(
-                "this Idempotency-Key was used for another file, token or priority"
-            )
+            raise KeyReusedError("this Idempotency-Key was used for another request")
 
 
 def check_key(key: str) -> str:

@@ -58,10 +58,10 @@ class UploadIntake:
         """Work with the process's resources."""
         self._resources = resources
         self._settings = resources.settings
-        self._keys = IdempotencyKeys(
+        self.keys = IdempotencyKeys(
             resources.database, keep=resources.settings.idempotency_key_lifetime
         )
-        self._jobs = UploadJobs(resources, self._keys)
+        self._jobs = UploadJobs(resources, self.keys)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -119,7 +119,7 @@ class UploadIntake:
         claim = wish.claim(job_id)
         if claim is None:
             return await self._new(form, wish, token, job_id, None), False
-        stored = await run_in_threadpool(self._keys.claim, claim)
+        stored = await run_in_threadpool(self.keys.claim, claim)
         if stored is not None:
             return await self._repeated(form, wish, stored), True
         try:
@@ -130,7 +130,7 @@ class UploadIntake:
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await run_in_threadpool(self._keys.release, claim)
+            await run_in_threadpool(self.keys.release, claim)
         except SQLAlchemyError as error:
             log.warning("idempotency.not_released", error=str(error)[:500])  # it runs out
 
@@ -193,7 +193,7 @@ class UploadIntake:
         watch = UploadWatch(
             self._resources.database,
             self._resources.store,
-            self._keys,
+            self.keys,
             job_id=recording.job_id,
             claim=claim,
         )

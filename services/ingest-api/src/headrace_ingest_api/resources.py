@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from headrace_common.broker import make_broker
@@ -26,6 +27,7 @@ class Resources:
     settings: IngestSettings
     database: Database
     store: JobStore
+    redis: redis.Redis
     broker: RedisBroker
     s3: "S3Client"
     s3_threads: S3Threads
@@ -35,11 +37,12 @@ class Resources:
     def make(cls, settings: IngestSettings) -> Self:
         """Make them; each connects when it is first used."""
         database = Database(settings, application_name="headrace-ingest-api")
-        publisher = EventPublisher(redis_client(settings))
+        commands = redis_client(settings)
         return cls(
             settings=settings,
             database=database,
-            store=JobStore(database, publisher, retention=settings.job_retention),
+            store=JobStore(database, EventPublisher(commands), retention=settings.job_retention),
+            redis=commands,
             broker=make_broker(settings),
             s3=s3_client(settings),
             # As many as the client has connections: more would only wait for one.
@@ -51,4 +54,5 @@ class Resources:
         """Close everything."""
         self.s3_threads.close()
         self.broker.close()
+        self.redis.close()
         self.database.close()

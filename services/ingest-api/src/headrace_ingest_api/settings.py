@@ -7,8 +7,8 @@ from pydantic import Field
 from headrace_common.settings import (
     S3_MIN_PART_BYTES,
     DatabaseSettings,
+    JobStreamSettings,
     ProcessSettings,
-    RedisSettings,
     S3Settings,
     SqsSettings,
 )
@@ -22,7 +22,7 @@ _S3_MAX_PARTS = 10_000
 _MAX_PART_BYTES = 256 * _MIB
 
 
-class IngestSettings(ProcessSettings, DatabaseSettings, RedisSettings, S3Settings, SqsSettings):
+class IngestSettings(ProcessSettings, DatabaseSettings, JobStreamSettings, S3Settings, SqsSettings):
     """Settings of the ingest API.
 
     An upload holds at most UPLOAD_PART_BYTES * (UPLOAD_PARTS_IN_FLIGHT + 1) bytes in memory, and
