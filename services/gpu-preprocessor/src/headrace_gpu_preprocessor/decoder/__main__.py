@@ -9,6 +9,7 @@ from typing import Final
 
 from headrace_gpu_preprocessor.decoder.decode import (
     BASE_URL,
+    VIDEO_FILE,
     DecodeError,
     Order,
     Pixels,
@@ -42,6 +43,34 @@ class _Remote:
         self._channel.send(Kind.CLOSE, self._handle)
 
 
+class _RemoteFile:
+    """The video file that the parent holds; FFmpeg moves about in it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._size = int.from_bytes(_ask(channel, Kind.OPEN, VIDEO_FILE.encode()), "big")
+        self._at = 0
+        self._ahead = b""
+        self._ahead_at = 0
+
+    def read(self, size: int) -> bytes:
+        skip = self._at - self._ahead_at
+        if not 0 <= skip < len(self._ahead):
+            order = struct.pack("!QI", self._at, max(size, _READ_AHEAD_BYTES))
+            self._ahead, self._ahead_at = _ask(self._channel, Kind.READ_AT, order), self._at
+            skip = 0
+        piece = self._ahead[skip : skip + size]
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
 def _ask(channel: Channel, kind: Kind, payload: bytes) -> bytes:
     channel.send(kind, payload)
     return bytes(channel.receive()[1])
@@ -69,8 +98,9 @@ def _serve(channel: Channel, memory: int) -> None:
     limit_resources(memory_bytes=start["memory_bytes"], cpu_seconds=start["cpu_seconds"])
     closed_off = close_off()
 
-    def opener(url: str, _flags: int, _options: dict[str, str]) -> _Remote:
-        return _Remote(channel, url.removeprefix(BASE_URL))
+    def opener(url: str, _flags: int, _options: dict[str, str]) -> _Remote | _RemoteFile:
+        name = url.removeprefix(BASE_URL)
+        return _RemoteFile(channel) if name == VIDEO_FILE else _Remote(channel, name)
 
     def sink(time: float, width: int, height: int, pixels: Pixels) -> None:
         frames.put(pixels, width, height)

@@ -21,17 +21,22 @@ from headrace_gpu_preprocessor.decoder.timeline import Timeline
 #: FFmpeg must know the host's protocol to hand its URLs to the opener; nothing connects there.
 BASE_URL: Final = "http://media.invalid/"
 PLAYLIST: Final = "index.m3u8"
+VIDEO_FILE: Final = "video"
+#: The containers of plain files that FFmpeg may be told to read, as it names them.
+_FILE_CONTAINERS: Final = frozenset({"mov", "matroska", "avi", "mpegts"})
 #: Two threads decode one clip; more clips, not more threads, fill the machine.
 _THREADS: Final = 2
 #: A stream that cannot be decoded for so many packets is given up.
 _MAX_BAD_PACKETS: Final = 500
-_CONTAINER_OPTIONS: Final = {
+_HLS_OPTIONS: Final = {
     "protocol_whitelist": "http",  # refuses file, concat, data and the rest by itself
     "http_persistent": "0",  # a connection kept alive would not come through the opener
     "allowed_segment_extensions": "ts,mp4",
     # The parent knows whether a playlist is frozen; FFmpeg would give up after three reloads.
     "max_reload": "10000",
     "m3u8_hold_counters": "10000",
+}
+_PROBE_OPTIONS: Final = {
     "analyzeduration": "5000000",  # microseconds of media
     "probesize": "4000000",
 }
@@ -63,7 +68,8 @@ class Order:
         samples: frames to hand over, evenly spread.
         max_pixels: of a frame of the stream.
         output_pixels: larger frames are handed over smaller.
-        max_frames: decoded in all.
+        max_frames: of the stream, in all.
+        container: hls, or what the file is.
     """
 
     seconds: float
@@ -71,6 +77,7 @@ class Order:
     max_pixels: int
     output_pixels: int
     max_frames: int
+    container: str = "hls"
 
 
 #: A name for the type checker: the class itself takes no parameter.
@@ -104,9 +111,7 @@ def decode_clip(order: Order, opener: Opener, sink: Sink) -> dict[str, Any]:
         DecodeError: it cannot be decoded, or passes a limit.
     """
     try:
-        with av.open(
-            BASE_URL + PLAYLIST, format="hls", io_open=opener, options=dict(_CONTAINER_OPTIONS)
-        ) as container:
+        with _open(order.container, opener) as container:
             return _Decoder(order, sink).run(container)
     except MemoryError as error:
         raise DecodeError("video_memory_limit", "decoding needs more memory than it may") from error
@@ -114,6 +119,21 @@ def decode_clip(order: Order, opener: Opener, sink: Sink) -> dict[str, Any]:
         if error.errno == errno.ENOMEM:
             raise DecodeError("video_memory_limit", "decoding needs too much memory") from error
         raise DecodeError("not_video", f"cannot be decoded: {error.strerror}") from error
+
+
+def _open(container: str, opener: Opener) -> InputContainer:
+    if container == "hls":
+        options = _HLS_OPTIONS | _PROBE_OPTIONS
+        return av.open(BASE_URL + PLAYLIST, format="hls", io_open=opener, options=options)
+    if container not in _FILE_CONTAINERS:
+        raise DecodeError("not_video", f"files of {container[:20]} are not read")
+    file = opener(BASE_URL + VIDEO_FILE, 0, {})
+    # What the file itself refers to is opened by nobody.
+    return av.open(file, mode="r", format=container, io_open=_refuse, options=dict(_PROBE_OPTIONS))
+
+
+def _refuse(_url: str, _flags: int, _options: dict[str, str]) -> Readable:
+    raise DecodeError("not_video", "the file refers to another one")
 
 
 class _Decoder:

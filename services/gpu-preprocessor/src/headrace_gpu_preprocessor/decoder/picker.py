@@ -18,6 +18,8 @@ from headrace_gpu_preprocessor.decoder.timeline import Timeline
 _REMEMBERED: Final = 256
 #: A picture is shown at most so long after it is decoded; a larger claim is nonsense. Seconds.
 _MAX_DELAY: Final = 1.0
+#: After so many packets without a time of decoding they are taken to come in order of showing.
+_MOST_WITHOUT_DTS: Final = 16
 _EPSILON: Final = 1e-6
 
 
@@ -67,6 +69,7 @@ class Picker(Generic[P]):
     packets: int = 0
     _now: float = 0.0
     _delay: float | None = None
+    _first_shown: float | None = None
     _times: dict[int, float] = field(default_factory=dict)
     _due: deque[float] = field(default_factory=deque)
     _flowing: bool = False
@@ -121,6 +124,8 @@ class Picker(Generic[P]):
             one = _Waiting(packet, self._place(packet))
             queue.append(one)
             bisect.insort(open_ones, one, key=lambda waiting: waiting.time)
+            if self._delay is None and packet.pts is not None:
+                continue
             delay = self._delay or 0.0
             self._decide(open_ones, self._now - delay + _EPSILON)
             while queue and queue[0].decided:
@@ -140,17 +145,36 @@ class Picker(Generic[P]):
 
     def _place(self, packet: P) -> float:
         """Return when a packet's picture is shown, in clip time."""
-        stamp = packet.pts if packet.dts is None else packet.dts
-        self._now = time = self.timeline.place(None if stamp is None else stamp * self.unit)
-        if packet.pts is None:
-            return time
-        delay = 0.0 if packet.dts is None else (packet.pts - packet.dts) * self.unit
-        delay = max(0.0, min(_MAX_DELAY, delay))
-        if self._delay is None:
-            self._delay = delay
-        time = max(0.0, time + delay - self._delay)
-        if len(self._times) >= _REMEMBERED:
-            del self._times[next(iter(self._times))]
-        self._times.pop(packet.pts, None)
-        self._times[packet.pts] = time
+        shown = None if packet.pts is None else packet.pts * self.unit
+        if self._first_shown is None:
+            self._first_shown = shown
+        decoded = shown if packet.dts is None else packet.dts * self.unit
+        if self._delay is None and packet.dts is None and self.packets <= _MOST_WITHOUT_DTS:
+            # Matroska does not say when the first packets of a stream with reordering are decoded.
+            self._now = self.timeline.place(None)
+            ahead = self._now if shown is None else shown - (self._first_shown or 0.0)
+            time = max(0.0, min(ahead, self._now + _MAX_DELAY))
+        else:
+            time = self._follow(shown, decoded)
+        if packet.pts is not None:
+            if len(self._times) >= _REMEMBERED:
+                del self._times[next(iter(self._times))]
+            self._times.pop(packet.pts, None)
+            self._times[packet.pts] = time
         return time
+
+    def _follow(self, shown: float | None, decoded: float | None) -> float:
+        """Move the clock by when packets are decoded, and return when this one is shown."""
+        if self._delay is None and decoded is not None and self.packets > 1:
+            self.timeline.expect(decoded)
+        self._now = self.timeline.place(decoded)
+        if shown is None or decoded is None:
+            return self._now
+        if self._delay is None:
+            first = shown if self._first_shown is None else self._first_shown
+            self._delay = _bounded(self._now - decoded + first)
+        return max(0.0, self._now + _bounded(shown - decoded) - self._delay)
+
+
+def _bounded(delay: float) -> float:
+    return max(0.0, min(_MAX_DELAY, delay))

@@ -19,13 +19,14 @@ class Kind(IntEnum):
     """Kinds of message."""
 
     START = 1  # parent: the order, as JSON
-    OPEN = 2  # child: name of a resource; parent: DATA, its handle
+    OPEN = 2  # child: name of a resource; parent: DATA, its handle, or the size of the file
     READ = 3  # child: handle and number of bytes; parent: DATA, empty at the end
     CLOSE = 4  # child: handle
     DATA = 5
     FRAME = 6  # child: clip time, width, height; the BGR pixels are in the shared memory
     DONE = 7  # child: the report, as JSON
     FAILED = 8  # child: code and detail, as JSON
+    READ_AT = 9  # child: offset and number of bytes of the file; parent: DATA, empty at the end
 
 
 class ProtocolError(Exception):

@@ -78,6 +78,10 @@ class Timeline:
         self._now += step
         return self._now
 
+    def expect(self, stamp: float) -> None:
+        """Take the next frame's stamp as just following, where those before it had none."""
+        self._last_stamp = stamp - self.frame_seconds
+
     def wants(self, time: float) -> bool:
         """Return whether the frame at this clip time is one of the samples; ask once for each."""
         step = self.seconds / self.samples

@@ -20,6 +20,7 @@ class ReadLimits:
         playlist_bytes: of one playlist.
         segment_bytes: of one segment.
         total_bytes: of everything.
+        file_bytes: of a plain video file; the guard's own limit of a request holds as well.
         frozen_seconds: a live playlist without new segments for so long has frozen; at least
             three of its target durations are allowed.
         faults: failed segments and playlist loads, after which the stream is given up.
@@ -35,6 +36,7 @@ class ReadLimits:
     playlist_bytes: int = 2 * _MIB
     segment_bytes: int = 64 * _MIB
     total_bytes: int = 1024 * _MIB
+    file_bytes: int = 256 * _MIB
     frozen_seconds: float = 12.0
     faults: int = 3
     min_coverage: float = 0.5

@@ -2,10 +2,8 @@
 
 import json
 import math
-import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,23 +13,18 @@ from numpy.typing import NDArray
 
 from headrace_common.errors import HeadraceError
 from headrace_common.netguard import NetGuard
-from headrace_gpu_preprocessor.decoder.decode import PLAYLIST, Order
-from headrace_gpu_preprocessor.decoder.protocol import (
-    MAX_MESSAGE_BYTES,
-    Kind,
-    ProtocolError,
-    read_frame,
-)
+from headrace_gpu_preprocessor.decoder.decode import Order
+from headrace_gpu_preprocessor.decoder.protocol import Kind as Message
+from headrace_gpu_preprocessor.decoder.protocol import ProtocolError, read_frame
 from headrace_gpu_preprocessor.video import errors
+from headrace_gpu_preprocessor.video.desk import Desk, desk_for
+from headrace_gpu_preprocessor.video.file import FileSource, open_source
 from headrace_gpu_preprocessor.video.limits import MAX_SAMPLES, ReadLimits
 from headrace_gpu_preprocessor.video.process import DecoderProcess
 from headrace_gpu_preprocessor.video.report import ClipReport, make_report
+from headrace_gpu_preprocessor.video.sniff import HLS, Kind
 from headrace_gpu_preprocessor.video.source import Source
 
-_HANDLE: Final = struct.Struct("!I")
-_READ: Final = struct.Struct("!II")
-#: FFmpeg holds a playlist, an initialisation section and a segment open, seldom more.
-_MAX_OPEN: Final = 16
 #: Processor seconds of the decoder for each second of wall clock: it has two threads.
 _CPU_PER_SECOND: Final = 2
 
@@ -49,24 +42,6 @@ class Frame:
     pixels: NDArray[np.uint8]
 
 
-class _Handle:
-    """A resource that the decoder has open."""
-
-    def __init__(self, chunks: Iterator[bytes], stack: ExitStack) -> None:
-        self.chunks = chunks
-        self._left = b""
-        self.stack = stack
-
-    def read(self, size: int) -> bytes:
-        while not self._left:
-            chunk = next(self.chunks, None)
-            if chunk is None:
-                return b""
-            self._left = chunk
-        piece, self._left = self._left[:size], self._left[size:]
-        return piece
-
-
 class ClipReader:
     """Reads a clip: a context manager, iterated over once; then `report` says what it is worth.
 
@@ -75,15 +50,22 @@ class ClipReader:
     """
 
     def __init__(
-        self, url: str, seconds: float, *, guard: NetGuard, limits: ReadLimits | None = None
+        self,
+        url: str,
+        seconds: float,
+        *,
+        guard: NetGuard,
+        limits: ReadLimits | None = None,
+        kind: Kind = "hls",
     ) -> None:
         """Set up, without touching the network.
 
         Args:
-            url: of an HLS playlist, from outside.
+            url: of an HLS playlist or a video file, from outside.
             seconds: of the stream to read.
             guard: which hosts may be reached, and what a request may cost.
             limits: of the clip.
+            kind: `hls`, `file`, or `auto` to let the content decide.
 
         Raises:
             ValueError: seconds or samples make no sense.
@@ -94,9 +76,10 @@ class ClipReader:
         self._seconds = seconds
         self._started = time.monotonic()
         self._deadline = self._started + self._limits.wall_limit(seconds)
-        self._source = Source(url, guard, self._limits, self._deadline)
-        self._handles: dict[int, _Handle] = {}
-        self._opened = 0
+        self._url = url
+        self._kind: Kind = kind
+        self._guard = guard
+        self._desk: Desk | None = None
         self._process: DecoderProcess | None = None
         self._report: ClipReport | None = None
 
@@ -109,9 +92,8 @@ class ClipReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._handles.values():
-            handle.stack.close()
-        self._handles.clear()
+        if self._desk is not None:
+            self._desk.close()
         if self._process is not None:
             self._process.close()
 
@@ -131,9 +113,12 @@ class ClipReader:
         limits = self._limits
         # First, so that it starts while the playlist is fetched.
         self._process = DecoderProcess(limits.samples * limits.output_pixels * 3)
-        self._source.start()
+        source = open_source(
+            self._url, self._kind, guard=self._guard, limits=limits, deadline=self._deadline
+        )
+        self._desk = desk_for(source)
         try:
-            yield from self._serve(self._process)
+            yield from self._serve(self._process, source, self._desk)
         except TimeoutError as error:
             raise errors.VideoTimeLimitError("decoding the clip took longer than it may") from error
         except (EOFError, ConnectionError) as error:
@@ -142,30 +127,31 @@ class ClipReader:
         except ProtocolError as error:
             raise errors.DecoderCrashedError(f"the decoder sent nonsense: {error}") from error
 
-    def _serve(self, process: DecoderProcess) -> Iterator[Frame]:
+    def _serve(
+        self, process: DecoderProcess, source: Source | FileSource, desk: Desk
+    ) -> Iterator[Frame]:
         channel = process.channel
-        channel.socket.settimeout(self._source.left())
-        channel.send_json(Kind.START, self._order())
+        channel.socket.settimeout(source.left())
+        container = source.container if isinstance(source, FileSource) else HLS
+        channel.send_json(Message.START, self._order(container))
         while True:
-            channel.socket.settimeout(self._source.left())
+            channel.socket.settimeout(source.left())
             kind, payload = channel.receive()
             match kind:
-                case Kind.OPEN | Kind.READ:
-                    channel.send(Kind.DATA, self._answer(kind, payload))
-                case Kind.CLOSE:
-                    self._close(*_unpack(_HANDLE, payload))
-                case Kind.FRAME:
+                case Message.FRAME:
                     clip_time, width, height = read_frame(payload)
                     yield Frame(clip_time, process.frames.next(width, height))
-                case Kind.DONE:
-                    self._report = self._finish(_json(payload))
+                case Message.DONE:
+                    self._report = self._finish(_json(payload), source)
                     return
-                case Kind.FAILED:
-                    raise self._failure(_json(payload))
+                case Message.FAILED:
+                    raise _failure(_json(payload), source)
                 case _:
-                    raise ProtocolError(f"unexpected {kind.name}")
+                    answer = desk.answer(kind, payload)
+                    if answer is not None:
+                        channel.send(Message.DATA, answer)
 
-    def _order(self) -> dict[str, Any]:
+    def _order(self, container: str) -> dict[str, Any]:
         limits = self._limits
         order = Order(
             seconds=self._seconds,
@@ -173,62 +159,12 @@ class ClipReader:
             max_pixels=limits.most_pixels,
             output_pixels=limits.output_pixels,
             max_frames=int((self._seconds + 5) * limits.frames_per_second),
+            container=container,
         )
         cpu = math.ceil(limits.wall_limit(self._seconds) * _CPU_PER_SECOND)
         return {"order": asdict(order), "memory_bytes": limits.memory_bytes, "cpu_seconds": cpu}
 
-    def _answer(self, kind: Kind, payload: bytearray) -> bytes:
-        """Open or read for the decoder.
-
-        A fault that the clip may survive looks like the end of that segment: FFmpeg goes on with
-        the next. An error would not do, as PyAV raises it again and ends the clip.
-        """
-        if kind is Kind.OPEN:
-            return self._open(payload.decode("ascii", "replace"))
-        number, size = _unpack(_READ, payload)
-        handle = self._handles.get(number)
-        if handle is None:
-            raise ProtocolError("a resource that is not open")
-        try:
-            return handle.read(min(size, MAX_MESSAGE_BYTES))
-        except HeadraceError as error:
-            self._source.note(error)
-            handle.chunks = iter(())
-            return b""
-
-    def _open(self, name: str) -> bytes:
-        if len(self._handles) >= _MAX_OPEN:
-            raise ProtocolError("too many resources open")
-        self._opened += 1
-        with ExitStack() as stack:
-            chunks = self._chunks(name, stack)
-            self._handles[self._opened] = _Handle(chunks, stack.pop_all())
-        return _HANDLE.pack(self._opened)
-
-    def _chunks(self, name: str, stack: ExitStack) -> Iterator[bytes]:
-        try:
-            if name == PLAYLIST:
-                return iter((self._source.playlist(),))
-            return self._source.segment(name, stack)
-        except HeadraceError as error:
-            self._source.note(error)
-            return iter(())
-
-    def _close(self, number: int) -> None:
-        handle = self._handles.pop(number, None)
-        if handle is not None:
-            handle.stack.close()
-
-    def _failure(self, failed: dict[str, Any]) -> HeadraceError:
-        """Return the decoder's error, or the fault of the stream that led to it."""
-        error = errors.DECODER_ERRORS.get(str(failed.get("code")), errors.DecoderCrashedError)
-        starved = issubclass(error, errors.NotVideoError | errors.NoVideoError)
-        if self._source.faults and starved:
-            return self._source.faults[-1]
-        return error(str(failed.get("detail"))[:500])
-
-    def _finish(self, seen: dict[str, Any]) -> ClipReport:
-        source = self._source
+    def _finish(self, seen: dict[str, Any], source: Source | FileSource) -> ClipReport:
         report = make_report(
             seen,
             seconds=self._seconds,
@@ -246,10 +182,13 @@ class ClipReader:
         return report
 
 
-def _unpack(form: struct.Struct, payload: bytes | bytearray) -> tuple[int, ...]:
-    if len(payload) != form.size:
-        raise ProtocolError("a message of another length")
-    return form.unpack(payload)
+def _failure(failed: dict[str, Any], source: Source | FileSource) -> HeadraceError:
+    """Return the decoder's error, or the fault of the stream that led to it."""
+    error = errors.DECODER_ERRORS.get(str(failed.get("code")), errors.DecoderCrashedError)
+    starved = issubclass(error, errors.NotVideoError | errors.NoVideoError)
+    if source.faults and starved:
+        return source.faults[-1]
+    return error(str(failed.get("detail"))[:500])
 
 
 def _json(payload: bytearray) -> dict[str, Any]:

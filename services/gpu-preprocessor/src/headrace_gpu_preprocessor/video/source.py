@@ -79,14 +79,18 @@ class Source:
         self.bytes_read = 0
         self.faults: list[HeadraceError] = []
 
-    def start(self) -> None:
+    def start(self, body: bytes | None = None) -> None:
         """Find the media playlist, through master playlists if there are any.
+
+        Args:
+            body: the first playlist, where it has been fetched.
 
         Raises:
             HeadraceError: it cannot be had, or is none.
         """
         for _ in range(_MAX_MASTERS + 1):
-            found = self._load()
+            found = self._load() if body is None else parse(_text(body), self._url)
+            body = None
             if isinstance(found, MediaPlaylist):
                 if not found.segments and found.ended:
                     raise errors.BadPlaylistError("the playlist has no segments")
@@ -174,7 +178,7 @@ class Source:
         except HeadraceError as error:
             self.left()
             raise named_error(error) from error
-        return parse(body.decode("utf-8", "replace"), response.url)
+        return parse(_text(body), response.url)
 
     def _reload(self, current: MediaPlaylist) -> MediaPlaylist:
         """Return the newer playlist, or the one there was while the server has trouble."""
@@ -221,6 +225,10 @@ class Source:
             if self.bytes_read > self._limits.total_bytes:
                 raise errors.StreamTooLargeError(f"more than {self._limits.total_bytes} bytes")
             yield chunk
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
 
 
 def named_error(error: HeadraceError) -> HeadraceError:
