@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -253,7 +252,7 @@ class Bench:
             "redis_password": PASSWORD,
             "redis_stream": self.stream,
             "redis_block_ms": 500,
-            "redis_visibility_timeout": 1.5,
+            "redis_visibility_timeout": 5,
             "redis_promote_seconds": 0.1,
             "redis_observe_seconds": 0.2,
             "redis_retry_base_seconds": 0.05,
@@ -327,9 +326,3 @@ class Bench:
 
 def no_guard() -> MemoryGuard:
     return MemoryGuard(HostProbe(), AdmissionSettings(gpu_memory_guard=False))
-
-
-def seconds_of(act: Callable[[], object]) -> float:
-    began = time.monotonic()
-    act()
-    return time.monotonic() - began

@@ -264,12 +264,12 @@ def test_paused_nothing_is_taken_and_what_runs_finishes(bench: Bench) -> None:
 def test_a_long_job_that_lives_is_never_taken_over(bench: Bench) -> None:
     gate = Gate()
     effects, others = Effects(gate), Effects()
-    bench.consumer(effects, redis_visibility_timeout=0.6, max_concurrency=1)
+    bench.consumer(effects, redis_visibility_timeout=1.5, max_concurrency=1)
     [long] = bench.add()
     hold_all(bench, effects, 1)
-    bench.consumer(others, consumer_name="two", redis_visibility_timeout=0.6)
+    bench.consumer(others, consumer_name="two", redis_visibility_timeout=1.5)
     began = time.monotonic()
-    while time.monotonic() - began < 2.5:  # four times the visibility timeout
+    while time.monotonic() - began < 4:  # well beyond the visibility timeout
         bench.add()
         wait_until(lambda: bench.ended() and others.done)
         time.sleep(0.1)
@@ -462,7 +462,7 @@ def test_the_snapshot_tells_what_each_slot_does(bench: Bench) -> None:
     [slot] = snapshot.slots
     assert (slot.slot, slot.job_id, slot.cctv_id, slot.percent) == (0, job, "cam-1", 40)
     assert (slot.attempt, slot.delivery, slot.stopping) == (1, 1, False)
-    assert 0 < slot.lease_seconds_left <= 1.5
+    assert 0 < slot.lease_seconds_left <= 5
     assert (snapshot.consumer, snapshot.concurrency, snapshot.busy) == ("one", 2, 1)
     assert snapshot.group is not None
     assert (snapshot.group.pending, snapshot.group.lag) == (1, 0)

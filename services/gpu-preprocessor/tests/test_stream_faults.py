@@ -123,7 +123,7 @@ def test_what_a_killed_process_held_is_taken_over(bench: Bench, start_child: Sta
     effects = Effects()
     bench.consumer(effects, consumer_name="heir", redis_visibility_timeout=1)
     bench.wait_ended(jobs)
-    assert 0.3 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.3, "it may have been alive"
     assert sorted(effects.done) == sorted(jobs)
     assert made(bench, "done") == []
     assert {r.delivery for r in bench.reports(CctvState.COMPLETED)} == {2}
@@ -268,6 +268,25 @@ def test_a_job_whose_lease_cannot_be_renewed_stops_before_others_may_take_it(
     assert lost_at[0] <= taken_at[0] + 0.1, "two were at it at the same time"
     assert (one.done, two.done) == ([], [job])
     proxy.heal()
+
+
+def test_a_server_without_memory_delays_the_end_and_loses_nothing(
+    own_server: RedisServer, open_bench: OpenBench
+) -> None:
+    bench = open_bench()
+    gate = Gate()
+    effects = Effects(gate)
+    bench.consumer(effects, redis_visibility_timeout=2)
+    jobs = bench.add(2)
+    wait_until(lambda: len(effects.begun) == 2)
+    bench.redis.config_set("maxmemory", 1)
+    gate.let_go()
+    wait_until(lambda: len(effects.done) == 2)
+    time.sleep(3)  # longer than the leases: they are renewed all the same
+    assert (bench.pending(), bench.ended()) == (2, [])
+    bench.redis.config_set("maxmemory", 0)
+    bench.wait_ended(jobs)
+    assert sorted(effects.begun) == sorted(jobs)
 
 
 def test_a_failover_to_a_replica(
