@@ -1,6 +1,7 @@
 """Logs, credentials, the state file, and where a stack is looked for."""
 
 import itertools
+import json
 import os
 import stat
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_common.artifact_sets import read_public_keys, read_signing_key
 from headrace_common.webhooks import check_secret
 from headrace_local import credentials, logs
 from headrace_local.errors import LocalStackError
@@ -54,6 +56,26 @@ def test_credentials_are_made_once_and_usable(tmp_path: Path) -> None:
     check_secret(made.webhook_secret)
     assert len(made.callback_token_secret) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_credentials_of_an_older_version_are_completed_once(tmp_path: Path) -> None:
+    path = tmp_path / "credentials.json"
+    old = credentials.Credentials().model_dump(include={"valkey_password", "api_key"})
+    path.write_text(json.dumps(old))
+
+    completed = credentials.load_or_create(path)
+
+    assert completed.valkey_password == old["valkey_password"]
+    assert credentials.load_or_create(path) == completed
+    read = credentials.Credentials.model_validate_json(path.read_text())
+    assert read.swift_hash_suffix == completed.swift_hash_suffix
+
+
+def test_the_key_that_verifies_belongs_to_the_one_that_signs() -> None:
+    made = credentials.Credentials()
+    (public,) = read_public_keys(made.meta_verify_key)
+
+    public.verify(read_signing_key(made.meta_signing_key).sign(b"text"), b"text")
 
 
 def test_broken_credentials_are_not_replaced(tmp_path: Path) -> None:

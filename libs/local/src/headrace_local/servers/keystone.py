@@ -31,11 +31,12 @@ _FERNET_KEY_BYTES: Final = 32
 
 #: `password_hash_rounds`: the least that bcrypt takes; the passwords are random, and with the
 #: default a token takes a second. `max_password_length`: bcrypt's; more makes it warn each time.
+#: `cache`: of this process, the only one; a token takes 20 ms with it and 250 without.
 _CONFIGURATION: Final = """\
 [DEFAULT]
 use_stderr = true
 public_endpoint = {url}
-default_log_levels = keystone=WARNING,oslo=WARNING
+default_log_levels = keystone=WARNING,oslo=WARNING,waitress=ERROR,stevedore=CRITICAL
 [database]
 connection = sqlite:///{data}/keystone.db
 [token]
@@ -51,7 +52,9 @@ key_repository = {data}/credential
 password_hash_rounds = 4
 max_password_length = 72
 [cache]
-enabled = false
+enabled = true
+backend = oslo_cache.dict
+expiration_time = 600
 """
 
 

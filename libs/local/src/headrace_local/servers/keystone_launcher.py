@@ -102,13 +102,8 @@ class Identity:
             endpoint = present.get(interface)
             if endpoint is None:
                 endpoint_id = uuid.uuid4().hex
-                reference: dict[str, Any] = {
-                    "id": endpoint_id,
-                    "interface": interface,
-                    "url": url,
-                    "enabled": True,
-                }
-                reference |= {"service_id": service_id, "region_id": region}
+                place = {"service_id": service_id, "region_id": region, "url": url}
+                reference = {"id": endpoint_id, "interface": interface, "enabled": True, **place}
                 catalog.create_endpoint(endpoint_id, reference)
             elif endpoint["url"] != url:
                 catalog.update_endpoint(endpoint["id"], {**endpoint, "url": url})
