@@ -4,13 +4,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TRAIN := .tools/train/bin
 SOURCES := libs services cli examples tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
 	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench reference lock train clean
+.PHONY: help setup demo up down test test-torch check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,8 +28,13 @@ up: setup ## Start the local stack and leave it running
 down: ## Stop the local stack
 	@$(BIN)/headrace down
 
-test: setup ## Run every test on real servers
+test: setup test-torch ## Run every test on real servers
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+test-torch: ## Run the tests that need torch, in the training environment
+	@PYTHON=$(PYTHON) models/road-damage/setup.sh
+	@cd models/road-damage && ../../$(TRAIN)/python -m pytest -q
+	@cd services/gpu-preprocessor/tests/torchscript && ../../../../$(TRAIN)/python -m pytest -q
 
 check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)
@@ -48,6 +54,8 @@ format: setup ## Format, and mend what lint can mend
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
 	$(BIN)/python benchmarks/background.py
+	$(BIN)/python benchmarks/detection.py
+	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
 
 reference: setup ## Write the OpenAPI files and the settings page from the code
@@ -60,7 +68,7 @@ lock: setup ## Write the exact versions of all dependencies to constraints.txt
 
 train: ## Train the road-damage detector, or go on where it stopped (Ctrl-C keeps a checkpoint)
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh
-	@PYTHONPATH=models/road-damage/src nice -n 19 .tools/train/bin/python -m road_damage train
+	@PYTHONPATH=models/road-damage/src nice -n 19 $(TRAIN)/python -m road_damage train
 
 clean: down ## Remove the environment and the local stack with its data
 	rm -rf $(VENV) .tools .headrace

@@ -22,6 +22,14 @@ from headrace_common import settings as common
 from headrace_common.settings import SettingsGroup
 from headrace_dispatcher.app import build_app as build_dispatcher
 from headrace_dispatcher.settings import DispatcherSettings
+from headrace_gpu_preprocessor.admission import AdmissionSettings
+from headrace_gpu_preprocessor.app import build_app as build_preprocessor
+from headrace_gpu_preprocessor.artifacts import SwiftSettings
+from headrace_gpu_preprocessor.detection.settings import DetectionSettings
+from headrace_gpu_preprocessor.on_demand.settings import OnDemandSettings
+from headrace_gpu_preprocessor.pipeline.settings import PipelineSettings
+from headrace_gpu_preprocessor.settings import PreprocessorSettings
+from headrace_gpu_preprocessor.stream import StreamSettings
 from headrace_ingest_api.app import build_app as build_ingest_api
 from headrace_ingest_api.settings import IngestSettings
 from headrace_results.app import build_app as build_results
@@ -36,6 +44,10 @@ SETTINGS: dict[str, Any] = {
     "analysis_server_url": "http://localhost:9/analyze",
     "webhook_url": "http://localhost:8002/webhooks/analysis",
     "webhook_secrets": ["whsec_" + base64.b64encode(bytes(32)).decode()],
+    "os_auth_url": "http://localhost:5000/v3",
+    "os_username": "nobody",
+    "os_password": "nothing",
+    "os_project_name": "none",
 }
 
 #: Headings of the settings page, each with the class that its table shows.
@@ -50,6 +62,13 @@ GROUPS: dict[str, type[SettingsGroup]] = {
     "ingest-api": IngestSettings,
     "dispatcher": DispatcherSettings,
     "results": ResultsSettings,
+    "gpu-preprocessor: the job stream": StreamSettings,
+    "gpu-preprocessor: clips and backgrounds": PipelineSettings,
+    "gpu-preprocessor: detection": DetectionSettings,
+    "gpu-preprocessor: memory guard": AdmissionSettings,
+    "gpu-preprocessor: Swift and signature": SwiftSettings,
+    "gpu-preprocessor: detection on demand": OnDemandSettings,
+    "gpu-preprocessor: the rest": PreprocessorSettings,
     "speech-analysis-server": SpeechSettings,
 }
 
@@ -60,6 +79,7 @@ def apps() -> dict[str, FastAPI]:
         "ingest-api": build_ingest_api(IngestSettings.model_validate(SETTINGS)),
         "dispatcher": build_dispatcher(DispatcherSettings.model_validate(SETTINGS)),
         "results": build_results(ResultsSettings.model_validate(SETTINGS)),
+        "gpu-preprocessor": build_preprocessor(PreprocessorSettings.model_validate(SETTINGS)),
     }
 
 
@@ -119,6 +139,8 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     default = field.default
+    if field.default_factory is not None:
+        return ""  # made from others, as the description says
     if default is PydanticUndefined:
         return "**required**"
     if isinstance(default, SecretStr):

@@ -1,10 +1,13 @@
 """Everything this process is made of; it connects to nothing until it is started."""
 
+import threading
+
 import structlog
 
 from headrace_common.db import Database
 from headrace_common.web import Check
 from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard, choose_probe
+from headrace_gpu_preprocessor.detection import drawing
 from headrace_gpu_preprocessor.detection.load import load_detector
 from headrace_gpu_preprocessor.on_demand import OnDemand
 from headrace_gpu_preprocessor.pipeline.job import Pipeline
@@ -63,6 +66,8 @@ class PreprocessorProcess:
         """Begin to take jobs."""
         if self._settings.meta_signing_key is None:
             log.warning("preprocessor.unsigned", reason="META_SIGNING_KEY is not set")
+        # Its library takes seconds to import: not within the first job.
+        threading.Thread(target=drawing.preload, name="preload-drawing", daemon=True).start()
         self.consumer.start()
 
     def stop(self) -> None:

@@ -1,6 +1,8 @@
 """Settings of the gpu-preprocessor: its parts' groups in one."""
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 
 from headrace_common.settings import DatabaseSettings, ProcessSettings
 from headrace_gpu_preprocessor.admission import AdmissionSettings
@@ -30,4 +32,11 @@ class PreprocessorSettings(
 
     def key_database(self) -> DatabaseSettings | None:
         """Return how to reach the API keys, if they can be reached."""
-        return None if self.database_url is None else DatabaseSettings.load()
+        if self.database_url is None:
+            return None
+        return DatabaseSettings(database_url=self.database_url)
+
+    @model_validator(mode="after")
+    def _database_can_be_one(self) -> Self:
+        self.key_database()
+        return self
