@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,8 +14,8 @@ from headrace_gpu_preprocessor.artifacts.swift import MAX_OBJECT_BYTES, SwiftSto
 
 log = structlog.get_logger()
 
-#: Member of background_meta.json and damage_analysis.json: of which background.jpg they tell.
-BACKGROUND_SHA256: Final = "background_sha256"
+#: The JSON documents that name the background.jpg which they are of, as `picture.sha256`.
+LINKED: Final = frozenset({ArtifactName.BACKGROUND_META, ArtifactName.DAMAGE_ANALYSIS})
 #: The artefacts in the order they are made; each is a checkpoint.
 CHECKPOINTS: Final = tuple(name for name in ArtifactName if name is not ArtifactName.PROCESS_META)
 #: Most bytes of process_meta.json: it holds figures only.
@@ -26,13 +26,13 @@ _FORGIVEN: Final = frozenset({FaultCode.SIGNATURE_MISSING, FaultCode.UNKNOWN_KEY
 Files = dict[ArtifactName, bytes]
 
 
-def read_object(data: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a file; None if it holds anything else."""
+def link_in(data: bytes) -> str | None:
+    """Return the SHA-256 of the background that a document is of; None if it names none."""
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
+        link = json.loads(data)["picture"]["sha256"]
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None
-    return content if isinstance(content, dict) else None
+    return link if isinstance(link, str) else None
 
 
 def load_checkpoints(store: SwiftStore, folder: str) -> Files:
@@ -41,22 +41,16 @@ def load_checkpoints(store: SwiftStore, folder: str) -> Files:
     A background without its description, or with that of another, is nothing.
     """
     files: Files = {}
-    for first, second in (
+    for document, picture in (
         (ArtifactName.BACKGROUND_META, ArtifactName.BACKGROUND),
         (ArtifactName.DAMAGE_ANALYSIS, ArtifactName.DAMAGE_RESULT),
     ):
-        told = _get(store, folder + first)
-        content = None if told is None else read_object(told)
-        if told is None or content is None:
+        found = {name: _get(store, folder + name) for name in (document, picture)}
+        told = found[document]
+        background = files.get(ArtifactName.BACKGROUND) or found[picture]
+        if told is None or background is None or link_in(told) != sha256_of(background):
             break
-        picture = _get(store, folder + second)
-        background = files.get(ArtifactName.BACKGROUND, picture)
-        if background is None or content.get(BACKGROUND_SHA256) != sha256_of(background):
-            break
-        files[first] = told
-        if picture is None:
-            break
-        files[second] = picture
+        files |= {name: data for name, data in found.items() if data is not None}
     return {name: files[name] for name in CHECKPOINTS if name in files}
 
 

@@ -76,13 +76,21 @@ class Connections:
                 connection.close()
         self.identity.close()
 
-    def call(self, operation: str, do: Callable[[Connection], T], check: Check = no_check) -> T:
+    def call(
+        self,
+        operation: str,
+        do: Callable[[Connection], T],
+        check: Check = no_check,
+        *,
+        repeat: bool = True,
+    ) -> T:
         """Return what `do` returns; repeat it while that may help.
 
         Args:
             operation: for the metrics.
             do: gets the thread's connection; may be called several times.
             check: called before each of them.
+            repeat: False for one time only.
 
         Raises:
             SwiftError: it failed.
@@ -92,14 +100,14 @@ class Connections:
             check()
             return self._once(operation, do)
 
-        repeat = Retrying(
-            stop=stop_after_attempt(1 + self._settings.swift_retries),
+        repeating = Retrying(
+            stop=stop_after_attempt(1 + self._settings.swift_retries if repeat else 1),
             wait=_pause,
             retry=retry_if_exception(_is_worth_repeating),
             before_sleep=lambda _: SWIFT_REPEATED.labels(operation=operation).inc(),
             reraise=True,
         )
-        return repeat(attempt)
+        return repeating(attempt)
 
     def _once(self, operation: str, do: Callable[[Connection], T]) -> T:
         started, outcome = time.monotonic(), "ok"

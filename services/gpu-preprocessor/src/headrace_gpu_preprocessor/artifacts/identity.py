@@ -83,6 +83,8 @@ class Identity:
             url = self._session.get_endpoint(
                 service_type=_SERVICE, interface=interface, region_name=region
             )
+        except keystone.EndpointNotFound:
+            url = None
         except keystone.ClientException as error:
             raise self.explain(error) from None
         if url is None:

@@ -33,12 +33,9 @@ class ArtifactSets:
         self._key = signing_key
 
     @classmethod
-    def open(cls, store: SwiftStore, settings: SwiftSettings) -> "ArtifactSets":
-        """Make it by the settings; warns if nothing will be signed."""
-        key = settings.signing_key()
-        if key is None:
-            log.warning("artifacts.unsigned", hint="set META_SIGNING_KEY")
-        return cls(store, prefix=settings.swift_upload_prefix, signing_key=key)
+    def of(cls, store: SwiftStore, settings: SwiftSettings) -> "ArtifactSets":
+        """Make it by the settings."""
+        return cls(store, prefix=settings.swift_upload_prefix, signing_key=settings.signing_key())
 
     def find(self, entry: PreprocessEntry, *, check: Check) -> WholeSet | UnfinishedSet | None:
         """Return what there is of a job: its whole set, else the latest that can be gone on with.

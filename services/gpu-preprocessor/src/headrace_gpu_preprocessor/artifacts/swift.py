@@ -1,5 +1,6 @@
 """OpenStack Swift: one container, and objects that are whole or not there."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable
@@ -90,6 +91,13 @@ class SwiftStore:
         return self._connections.call(
             "authenticate", lambda _: self._connections.identity.storage_url("public")
         )
+
+    def ping(self) -> None:
+        """Ask Swift for the container, which need not be there; for readiness, so only once."""
+        with contextlib.suppress(SwiftNotFoundError):
+            self._connections.call(
+                "ping", lambda connection: connection.head_container(self.container), repeat=False
+            )
 
     def ensure_container(self) -> None:
         """Make the container where it is missing, and set the keys of links where they differ.

@@ -5,11 +5,9 @@ those that fit are taken as ours; where they do not fit, the folder is left to i
 decisions/0010-artefact-sets.md says why this is enough.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,7 +16,6 @@ from headrace_common.artifact_sets import (
     ArtifactRecord,
     ProcessFacts,
     ProcessMeta,
-    canonical_json,
     encode,
     sign,
 )
@@ -30,10 +27,11 @@ from headrace_common.contracts.cctv import (
 )
 from headrace_common.errors import HeadraceError
 from headrace_gpu_preprocessor.artifacts.checkpoints import (
-    BACKGROUND_SHA256,
     CHECKPOINTS,
+    LINKED,
     Files,
     check_whole,
+    link_in,
     load_checkpoints,
     load_meta,
     md5_of,
@@ -86,8 +84,8 @@ class Place:
 class UnfinishedSet:
     """A folder with some of the five artefacts. For one thread.
 
-    What is in it is what is stored: after `put_picture` and `put_json` use what `read` and
-    `read_json` return, which may be what another worker had stored before.
+    What is in it is what is stored: after `put` use what `read` returns, which may
+    be what another worker had stored before.
     """
 
     def __init__(self, place: Place, folder: str | None = None, files: Files | None = None) -> None:
@@ -115,35 +113,24 @@ class UnfinishedSet:
         """
         return self._files[name]
 
-    def read_json(self, name: ArtifactName) -> dict[str, Any]:
-        """Return a JSON artefact as it is stored.
+    def put(self, name: ArtifactName, data: bytes) -> None:
+        """Store an artefact, unless the set has it.
+
+        Args:
+            name: one of the first four; in order, each after those before it.
+            data: its content. The two JSON documents name the background that they are of: its
+                SHA-256, as `picture.sha256`.
 
         Raises:
-            KeyError: it is not there.
-        """
-        content: dict[str, Any] = json.loads(self._files[name])
-        return content
-
-    def put_picture(self, name: ArtifactName, data: bytes) -> None:
-        """Store a JPEG, unless the set has it.
-
-        Raises:
-            ValueError: its turn has not come: see the order of `ArtifactName`.
+            ValueError: its turn has not come, or it is of another background.
             HeadraceError: it could not be stored, or what `check` raised.
         """
         self._require_before(name)
-        if name not in self._files:
-            self._store(name, data)
-
-    def put_json(self, name: ArtifactName, content: Mapping[str, Any]) -> None:
-        """Store a JSON object, unless the set has it; raises like `put_picture`.
-
-        The background's SHA-256 is added to it, as BACKGROUND_SHA256.
-        """
-        self._require_before(name)
-        if name not in self._files:
-            link = {BACKGROUND_SHA256: sha256_of(self._files[ArtifactName.BACKGROUND])}
-            self._store(name, canonical_json({**content, **link}))
+        if name in self._files:
+            return
+        if name in LINKED and link_in(data) != sha256_of(self._files[ArtifactName.BACKGROUND]):
+            raise ValueError(f"{name} must have the background's SHA-256 as picture.sha256")
+        self._store(name, data)
 
     def finish(self, facts: ProcessFacts) -> WholeSet:
         """Write process_meta.json, which makes the set whole, and remove what other attempts left.
@@ -157,8 +144,8 @@ class UnfinishedSet:
             HeadraceError: it could not be stored, or what `check` raised.
         """
         self._require_before(_META)
-        while not self._is_as_kept():
-            self._move()
+        if not self._is_as_kept():
+            raise SetConflictError(f"{self.folder} was changed: another worker has this job")
         meta = encode(self._describe(facts))
         self._place.store.put_new(
             self.folder + _META, meta, _META.content_type, check=self._place.check

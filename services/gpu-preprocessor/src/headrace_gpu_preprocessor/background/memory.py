@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import tempfile
 import zipfile
@@ -85,7 +86,7 @@ class CameraMemory:
         try:
             _check_sizes(data)
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                if int(file["version"]) != _VERSION:
+                if file["version"].item() != _VERSION:
                     return None
                 return cls(
                     picture=_typed(file["picture"], np.uint8),
@@ -157,10 +158,16 @@ def _check_sizes(data: bytes) -> None:
     """Look at the sizes that the archive tells before anything is unpacked.
 
     Raises:
-        ValueError: it would be more than the memory of the largest picture.
+        ValueError: it would be more than the memory of the largest picture, or an array says that
+            it is larger than it is: NumPy would make room for it first.
     """
+    size = 0
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        size = sum(each.file_size for each in archive.infolist())
+        for part in archive.infolist():
+            with archive.open(part) as file:
+                np.lib.format.read_magic(file)
+                shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            size += max(part.file_size, math.prod(shape) * kind.itemsize)
     if size > _MAX_UNPACKED_BYTES:
         raise ValueError(f"{size} bytes unpacked")
 
