@@ -5,7 +5,7 @@ import sys
 import typer
 from sqlalchemy.exc import OperationalError
 
-from headrace.commands import cameras, demo, jobs, operations, stack, tokens, worker
+from headrace.commands import cameras, demo, jobs, operations, stack, tokens, verify, worker
 from headrace.failures import CommandError, ExitCode
 from headrace.output import errors
 from headrace_common.errors import HeadraceError
@@ -34,10 +34,12 @@ app.command()(jobs.watch)
 app.command()(jobs.cancel)
 app.command()(jobs.queues)
 app.command()(cameras.preprocess)
+app.command()(verify.verify)
 app.command()(demo.demo)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(worker.app, name="worker")
+operations.keys.command("signing")(verify.make_signing_key)
 app.add_typer(operations.db, name="db")
 app.add_typer(operations.keys, name="keys")
 app.add_typer(operations.sqs, name="sqs")

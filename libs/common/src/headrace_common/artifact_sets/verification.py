@@ -156,7 +156,7 @@ def _read(content: dict[str, Any], faults: list[Fault]) -> ProcessMeta | None:
         return ProcessMeta.model_validate_json(canonical_json(content))
     except ValidationError as error:
         places = {".".join(str(part) for part in each["loc"]) for each in error.errors()}
-        message = f"it does not follow its schema: {', '.join(sorted(places))[:200]}"
+        message = f"it does not follow its schema at {', '.join(sorted(places))[:200]!r}"
         faults.append(Fault(_META, FaultCode.MALFORMED, message))
         return None
 
@@ -172,7 +172,7 @@ def _check_signature(
         return
     key = {key_id(each): each for each in public_keys}.get(signature.key_id)
     if key is None:
-        message = f"it is signed by key {signature.key_id[:64]}, which is not trusted"
+        message = f"it is signed by key {signature.key_id[:64]!r}, which is not trusted"
         faults.append(Fault(_META, FaultCode.UNKNOWN_KEY, message))
         return
     try:
