@@ -24,8 +24,25 @@ from headrace_common.contracts import (
     Lane,
     dispatch_actor,
 )
+from headrace_common.contracts.cctv import (
+    DEFAULT_CONTAINER,
+    DEFAULT_DLQ_STREAM,
+    DEFAULT_GROUP,
+    DEFAULT_STREAM,
+    DEFAULT_UPLOAD_PREFIX,
+    DELAYED_SUFFIX,
+    REPORTS_SUFFIX,
+    RESULTS_GROUP,
+    ArtifactName,
+    CctvReport,
+    CctvResult,
+    PreprocessEntry,
+    job_folder,
+    set_timestamp,
+)
 from headrace_common.db import Job
 from headrace_common.jobs import JobView
+from headrace_common.jobs.cameras import camera_entry, camera_input
 from headrace_common.webhooks import callback_url
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -135,6 +152,75 @@ def test_the_names_that_clients_know() -> None:
             "kinds": [kind.value for kind in JobKind],
             "priorities": [lane.value for lane in Lane],
             "events": [event.value for event in EventType],
+        },
+    )
+
+
+@pytest.mark.parametrize("name", ["entry", "entry-with-job-id", "entry-of-a-retry"])
+def test_entries_of_the_job_stream(name: str) -> None:
+    """`received` is what the Java producer, or a retry of ours, wrote; `job_id` is derived."""
+    document = json.loads((GOLDEN / f"cctv-{name}.json").read_text())
+    entry = PreprocessEntry.parse(document["received"])
+    understood = {
+        "job_id": entry.job_id,
+        "trace": entry.trace,
+        "kept": camera_input(entry),
+        "written": entry.fields(),
+    }
+    again = camera_entry(entry.job_id, camera_input(entry), {}, entry.trace)
+    assert again.fields() == entry.fields(), "an entry survives its way through a row"
+    check(f"cctv-{name}.json", {"received": document["received"], "understood": understood})
+
+
+@pytest.mark.parametrize("state", ["processing", "queued", "completed", "failed"])
+def test_reports_on_camera_jobs(state: str) -> None:
+    """`received` is an entry of the stream of reports; `report` in it is JSON, shown as such."""
+    name = f"cctv-report-{state}.json"
+    received = json.loads((GOLDEN / name).read_text())["received"]
+    report = CctvReport.model_validate(received["report"])
+    trace = {key: value for key, value in received.items() if key != "report"}
+    written = report.stream_fields(trace)
+    check(name, {"received": {**written, "report": json.loads(written["report"])}})
+
+
+def test_the_result_of_a_camera_job() -> None:
+    folder = job_folder(DEFAULT_UPLOAD_PREFIX, "L010146", JOB_ID) + set_timestamp(MOMENT) + "/"
+    result = CctvResult.model_validate(
+        {
+            "storage_url": "https://swift.example.com/v1/AUTH_6d2f",
+            "container": DEFAULT_CONTAINER,
+            "folder": folder,
+            "artifacts": {
+                name: {
+                    "object": folder + name,
+                    "sha256": f"{number:064x}",
+                    "bytes": 1_000 + number,
+                    "content_type": name.content_type,
+                }
+                for number, name in enumerate(ArtifactName)
+            },
+            "quality": 0.93,
+            "damages": 3,
+            "damages_by_class": {"D00": 1, "D40": 2},
+            "damaged_share": 0.012,
+            "worst_severity": "high",
+        }
+    )
+    check("cctv-result.json", result.model_dump(mode="json"))
+
+
+def test_the_names_of_the_camera_path() -> None:
+    check(
+        "cctv-names.json",
+        {
+            "stream": DEFAULT_STREAM,
+            "reports": DEFAULT_STREAM + REPORTS_SUFFIX,
+            "delayed": DEFAULT_STREAM + DELAYED_SUFFIX,
+            "dead_letters": DEFAULT_DLQ_STREAM,
+            "groups": [DEFAULT_GROUP, RESULTS_GROUP],
+            "container": DEFAULT_CONTAINER,
+            "prefix": DEFAULT_UPLOAD_PREFIX,
+            "artifacts": [name.value for name in ArtifactName],
         },
     )
 
