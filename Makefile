@@ -16,7 +16,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## Make the environment: Python packages, tools, the SQS emulator's own environment
+setup: ## Make the environment: Python packages, and what the local servers need besides
 	@PYTHON=$(PYTHON) scripts/setup.sh
 
 demo: setup ## Run the audio path end to end on real servers; ONCE=1 stops when the job is done

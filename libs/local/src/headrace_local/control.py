@@ -18,9 +18,9 @@ from headrace_local.interrupts import stop_signals
 from headrace_local.layout import StackLayout, resolve_directory
 from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import AlreadyRunningError, StackLock
-from headrace_local.parts import ALL_PARTS, Part, servers_of, services_of
+from headrace_local.parts import ALL_PARTS, Part, Services, chosen_servers, chosen_services
 from headrace_local.process import ProcessIdentity
-from headrace_local.services import ServiceSpec, specs_to_json
+from headrace_local.services import specs_to_json
 from headrace_local.state import Phase, StackState, load, reconcile
 from headrace_local.supervisor import OnChange, StackOptions, Supervisor
 
@@ -33,8 +33,6 @@ _SUPERVISOR: Final = "supervisor"
 
 #: Compiling everything anew at each start would take two seconds.
 _NOT_INHERITED: Final = frozenset({"PYTHONDONTWRITEBYTECODE"})
-
-Services = bool | Sequence[ServiceSpec]
 
 
 @dataclass(frozen=True)
@@ -203,18 +201,6 @@ def logs(
     if not follow:
         return iter(log_files.tail(path, lines))
     return log_files.follow(path, lines=lines, stopped=lambda: not _is_running(layout))
-
-
-def chosen_services(services: Services, parts: Sequence[Part]) -> tuple[ServiceSpec, ...]:
-    """Return the services that the arguments of `up` mean."""
-    if isinstance(services, bool):
-        return services_of(parts) if services else ()
-    return tuple(services)
-
-
-def chosen_servers(servers: Sequence[str] | None, parts: Sequence[Part]) -> tuple[str, ...]:
-    """Return the servers that the arguments of `up` mean."""
-    return servers_of(parts) if servers is None else tuple(servers)
 
 
 def _is_running(layout: StackLayout) -> bool:

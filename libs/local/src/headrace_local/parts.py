@@ -1,6 +1,6 @@
 """The two halves of the product, each of which runs without the other."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -21,6 +21,8 @@ class Part(StrEnum):
     AUDIO = "audio"
     CCTV = "cctv"
 
+
+Services = bool | Sequence[ServiceSpec]
 
 #: Both: `headrace up` without more.
 ALL_PARTS: Final = tuple(Part)
@@ -45,3 +47,15 @@ def services_of(parts: Iterable[Part]) -> tuple[ServiceSpec, ...]:
     """Return the services of these parts, in the order in which they start."""
     wanted = {name for part in parts for name in _SERVICES[part]}
     return tuple(spec for spec in DEFAULT_SERVICES if spec.name in wanted)
+
+
+def chosen_services(services: Services, parts: Iterable[Part]) -> tuple[ServiceSpec, ...]:
+    """Return the services that the arguments of `control.up` mean."""
+    if isinstance(services, bool):
+        return services_of(parts) if services else ()
+    return tuple(services)
+
+
+def chosen_servers(servers: Sequence[str] | None, parts: Iterable[Part]) -> tuple[str, ...]:
+    """Return the servers that the arguments of `control.up` mean."""
+    return servers_of(parts) if servers is None else tuple(servers)

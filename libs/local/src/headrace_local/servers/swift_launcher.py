@@ -14,6 +14,7 @@ It stands on names inside Swift; the version is pinned in `tools`.
 
 import argparse
 import array
+import copy
 import errno
 import hmac
 import importlib
@@ -43,7 +44,10 @@ _STORAGE = ("account", "container", "object")
 
 
 class Cache:
-    """What Swift expects of its memcache client, for one process."""
+    """What Swift and Keystone's middleware expect of a memcache client, for one process.
+
+    What they say besides is about servers and encodings.
+    """
 
     #: Entries; when there are more, the oldest go.
     LIMIT = 10_000
@@ -52,23 +56,15 @@ class Cache:
         """Make an empty one."""
         self._entries: dict[str, tuple[Any, float]] = {}
 
-    def get(self, key: str, raise_on_error: bool = False) -> Any:  # noqa: FBT001, FBT002 - Swift's signature
+    def get(self, key: str, **_options: Any) -> Any:
         """Return a value, or None if there is none or its time is over."""
         value, until = self._entries.get(key, (None, 0.0))
         if until and until < time.monotonic():
             self._entries.pop(key, None)
             return None
-        return value
+        return copy.deepcopy(value)  # a server would give everybody a value of his own
 
-    def set(
-        self,
-        key: str,
-        value: Any,
-        serialize: bool = True,  # noqa: FBT001, FBT002
-        time: float = 0,
-        min_compress_len: int = 0,
-        raise_on_error: bool = False,  # noqa: FBT001, FBT002
-    ) -> None:
+    def set(self, key: str, value: Any, *_: Any, time: float = 0, **_options: Any) -> None:
         """Keep a value, for `time` seconds unless that is 0."""
         self._entries.pop(key, None)
         self._entries[key] = (value, _deadline(time))
@@ -85,23 +81,16 @@ class Cache:
         """Count down, to 0 at least."""
         return self.incr(key, -int(delta), time)
 
-    def delete(self, key: str, server_key: str | None = None) -> None:
+    def delete(self, key: str, *_: Any) -> None:
         """Forget a value."""
         self._entries.pop(key, None)
 
-    def set_multi(
-        self,
-        mapping: dict[str, Any],
-        server_key: str,
-        serialize: bool = True,  # noqa: FBT001, FBT002
-        time: float = 0,
-        min_compress_len: int = 0,
-    ) -> None:
+    def set_multi(self, mapping: dict[str, Any], *_: Any, time: float = 0, **_options: Any) -> None:
         """Keep several values."""
         for key, value in mapping.items():
             self.set(key, value, time=time)
 
-    def get_multi(self, keys: Iterable[str], server_key: str) -> list[Any]:
+    def get_multi(self, keys: Iterable[str], *_: Any) -> list[Any]:
         """Return several values."""
         return [self.get(key) for key in keys]
 
