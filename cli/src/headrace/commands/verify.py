@@ -40,7 +40,7 @@ def verify(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that a set is whole, unchanged and signed. Exits 1 unless everything is right."""
+    """Check that a set is whole, unchanged and signed. Exits 1 unless everything is valid."""
     keys = _find_keys(public_key or [])
     directory = Path(target)
     if directory.is_dir():
@@ -171,10 +171,10 @@ def _print(report: VerificationReport) -> None:
     meta = report.meta
     if not report.ok or meta is None or meta.signature is None:
         count = len(report.faults)
-        typer.echo(f"NOT RIGHT: {count} fault{'s' if count > 1 else ''}.")
+        typer.echo(f"Not valid: {count} fault{'s' if count > 1 else ''}.")
         return
     typer.echo(
-        f"Right: job {meta.job_id} of camera {meta.cctv_id}, made {meta.created_at:%F %T %Z}, "
+        f"Valid: job {meta.job_id} of camera {meta.cctv_id}, made {meta.created_at:%F %T %Z}, "
         f"signed by key {meta.signature.key_id}."
     )
 
