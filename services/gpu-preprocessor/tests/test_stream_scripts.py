@@ -9,6 +9,7 @@ import redis
 from stream_harness import Bench
 
 from headrace_gpu_preprocessor.stream.connections import command_client
+from headrace_gpu_preprocessor.stream.errors import LeaseLostError
 from headrace_gpu_preprocessor.stream.store import Claimed, Hold, StreamStore
 from headrace_local.waiting import wait_until
 
@@ -309,3 +310,34 @@ def _rows(bench: Bench) -> list[dict[str, Any]]:
 def _idle(bench: Bench, hold: Hold) -> int:
     [row] = [row for row in _rows(bench) if row["message_id"] == hold.entry_id]
     return int(row["time_since_delivered"])
+
+
+def test_of_two_entries_of_a_job_one_is_worked_on(hand: Hand, bench: Bench) -> None:
+    bench.add(3)
+    first, twin, later = hand.read()
+    assert hand.do(lambda store: store.begin(first, "job")) is None
+    assert hand.do(lambda store: store.begin(first, "job")) is None  # asked again
+    assert hand.do(lambda store: store.begin(twin, "job")) == first.entry_id
+    assert bench.pending() == 2
+    hand.do(lambda store: store.finish(first, REPORT))
+    # The first has ended: whether there is anything left to do is the handler's to find out.
+    assert hand.do(lambda store: store.begin(later, "job")) is None
+
+
+def test_an_entry_of_another_consumer_cannot_begin(hand: Hand, bench: Bench) -> None:
+    bench.add()
+    [hold] = hand.read()
+    other = Hand(bench, "other")
+    with pytest.raises(LeaseLostError):
+        other.do(lambda store: store.begin(hold, "job"))
+    assert bench.redis.hlen(f"{bench.stream}:running") == 0
+
+
+def test_jobs_that_have_ended_are_forgotten(hand: Hand, bench: Bench) -> None:
+    bench.add(2)
+    ended, running = hand.read()
+    hand.do(lambda store: store.begin(ended, "ended"))
+    hand.do(lambda store: store.begin(running, "running"))
+    hand.do(lambda store: store.finish(ended, REPORT))
+    assert hand.do(StreamStore.forget_ended) == 1
+    assert bench.redis.hgetall(f"{bench.stream}:running") == {"running": running.entry_id}

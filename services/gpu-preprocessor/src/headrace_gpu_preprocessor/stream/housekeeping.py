@@ -104,6 +104,7 @@ class Housekeeper:
     async def _trim(self) -> None:
         if dropped := await self._store.trim():
             log.info("stream.trimmed", entries=dropped)
+        await self._store.forget_ended()
 
     async def _retire(self) -> None:
         idle = self._settings.redis_consumer_expiry_seconds

@@ -23,6 +23,10 @@ DEAD_LETTERED: Final = Counter(
 HANDED_BACK: Final = Counter(
     "headrace_preprocessor_handed_back_total", "Entries given back untouched for others to take"
 )
+DUPLICATES: Final = Counter(
+    "headrace_preprocessor_duplicates_total",
+    "Entries acknowledged without work, because another entry of their job was worked on",
+)
 DELIVERIES: Final = Counter(
     "headrace_preprocessor_deliveries_total",
     "Entries handed to this process: new, taken over from a silent consumer, or its own again",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import redis
 import structlog
 
 from headrace_common.contracts.cctv import CctvResult, MalformedEntryError, PreprocessEntry
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 #: Kind of job, as the memory guard knows it.
 JOB_KIND: Final = "preprocess"
 _MEMORY_POLL_SECONDS: Final = 0.25
+_BEGIN_RETRY_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class DeliveryRunner:
 
     async def _work(self, work: Work, entry: PreprocessEntry) -> None:
         job = LeasedJob(entry, work.lease, stopping=work.stopping, on_progress=self._reporter.offer)
+        if await self._is_one_too_many(work, entry):
+            return
         work.job = job
         admitted = await self._admitted(work)
         if admitted is None:
@@ -111,6 +115,26 @@ class DeliveryRunner:
         outcome = await self._settle(work, entry, ended)
         metrics.JOB_SECONDS.labels(outcome=outcome).observe(job.seconds)
         log.info("stream.job_ended", outcome=outcome, seconds=round(job.seconds, 2))
+
+    async def _is_one_too_many(self, work: Work, entry: PreprocessEntry) -> bool:
+        """Whether another entry of the same job is worked on; then this one is acknowledged.
+
+        Raises:
+            LeaseLostError: the entry is another's, or Redis was away until it could be.
+        """
+        hold = work.delivery.hold
+        while True:
+            work.lease.check()
+            try:
+                other = await self._store.begin(hold, entry.job_id)
+            except (redis.RedisError, OSError) as error:
+                log.warning("stream.begin_delayed", entry_id=hold.entry_id, error=str(error))
+                await asyncio.sleep(_BEGIN_RETRY_SECONDS)
+                continue
+            if other is not None:
+                metrics.DUPLICATES.inc()
+                log.info("stream.duplicate_dropped", entry_id=hold.entry_id, other=other)
+            return other is not None
 
     async def _admitted(self, work: Work) -> Admitted | None:
         """Wait for memory: there was room before the entry was read, and may be none now."""

@@ -18,6 +18,7 @@ _LUA: Final = files(__package__) / "lua"
 class Scripts:
     """The scripts, registered with one client."""
 
+    begin: AsyncScript
     claim: AsyncScript
     renew: AsyncScript
     finish: AsyncScript
@@ -28,6 +29,7 @@ class Scripts:
     trim: AsyncScript
     report: AsyncScript
     retire: AsyncScript
+    forget: AsyncScript
 
     @classmethod
     def register(cls, client: Redis) -> Self:

@@ -36,6 +36,7 @@ _HAND_BACK_SHARE: Final = 0.3
 _MOST_HAND_BACK_SECONDS: Final = 6.0
 #: A read that cannot be woken is cut off.
 _WAKE_SECONDS: Final = 1.0
+_CANCEL_AGAIN_SECONDS: Final = 0.2
 
 
 class Session:
@@ -109,10 +110,7 @@ class Session:
             await stop_asked.wait()
             await self._stop(endless[0], deadline())
         finally:
-            left = [*endless, *self._jobs, *self._waking]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await _end({*endless, *self._jobs, *self._waking})
             for client in self._clients:
                 await client.aclose()
 
@@ -247,8 +245,7 @@ class Session:
         )
         self.wake()
         await asyncio.wait({reading}, timeout=min(_WAKE_SECONDS, last))
-        reading.cancel()  # the server does not answer
-        await asyncio.gather(reading, return_exceptions=True)
+        await _end({reading})  # the server does not answer
         await self._wait_idle(deadline - last)
         for work in self._slots.works:
             work.stopping.set()
@@ -267,3 +264,15 @@ class Session:
         task = asyncio.create_task(run)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: before Python 3.12 a cancellation that comes in the moment in which an
+    inner wait ends is swallowed, and redis-py waits in that way.
+    """
+    while running := {task for task in tasks if not task.done()}:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)

@@ -90,6 +90,11 @@ class StreamSettings(RedisSettings):
         """Sorted set of the entries that wait for their next attempt."""
         return f"{self.redis_stream}:delayed"
 
+    @property
+    def running_key(self) -> str:
+        """Hash of the jobs that are worked on, each with its entry."""
+        return f"{self.redis_stream}:running"
+
     @field_validator("consumer_name")
     @classmethod
     def _not_reserved(cls, name: str) -> str:
@@ -99,7 +104,10 @@ class StreamSettings(RedisSettings):
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
-        keys = (self.redis_stream, self.redis_dlq_stream, self.reports_stream, self.delayed_key)
+        keys = (
+            *(self.redis_stream, self.redis_dlq_stream, self.reports_stream),
+            *(self.delayed_key, self.running_key),
+        )
         if len(set(keys)) < len(keys):
             raise ValueError("REDIS_STREAM, its companions and REDIS_DLQ_STREAM must differ")
         return self

@@ -9,6 +9,7 @@ import redis
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from headrace_gpu_preprocessor.stream.errors import LeaseLostError
 from headrace_gpu_preprocessor.stream.scripts import Scripts
 from headrace_gpu_preprocessor.stream.settings import HANDED_BACK, StreamSettings
 
@@ -116,6 +117,27 @@ class StreamStore:
         lost = await self._run(self._scripts.renew, [self._stream], [*self._who, *pairs])
         return {each.decode() for each in lost}
 
+    async def begin(self, hold: Hold, job_id: str) -> str | None:
+        """Note that work on a job begins, unless another entry of it is worked on.
+
+        Returns:
+            None if this one may be; else the other entry's id, and this one is acknowledged.
+
+        Raises:
+            LeaseLostError: the entry is not ours any more.
+        """
+        keys = [self._stream, self._settings.running_key]
+        answer: bytes = await self._run(
+            self._scripts.begin, keys, [*self._delivery_args(hold), job_id]
+        )
+        match answer.decode():
+            case "begun":
+                return None
+            case "lost":
+                raise LeaseLostError(f"entry {hold.entry_id} is worked on elsewhere")
+            case other:
+                return other
+
     async def finish(self, hold: Hold, report: Mapping[str, str]) -> bool:
         """Acknowledge a job that is done; whether it was ours to do so."""
         args = [*self._delivery_args(hold), *_flat(report)]
@@ -174,6 +196,11 @@ class StreamStore:
         args = [settings.redis_report_cap]
         reports = await self._run(self._scripts.trim, [settings.reports_stream], args)
         return int(entries) + int(reports)
+
+    async def forget_ended(self) -> int:
+        """Forget which entries were worked on, of jobs that have ended; how many."""
+        keys = [self._stream, self._settings.running_key]
+        return int(await self._run(self._scripts.forget, keys, [self._group]))
 
     async def retire_consumers(self, *, idle_seconds: float) -> list[str]:
         """Remove consumers that are long gone and hold nothing; return their names."""

@@ -5,6 +5,7 @@
 --   {stream}:delayed    sorted set: entries that wait for their next attempt; score = due, in ms of the
 --                       server's clock; member = JSON {"from": source entry id, "fields": {name: value}}
 --   {stream}:reports    stream: what became of entries
+--   {stream}:running    hash: job id to the entry of it that is worked on, or was until the last look
 --   REDIS_DLQ_STREAM    stream: dead letters
 --
 -- A delivery is (group, consumer, entry id, delivery number). Whoever holds it may end it; every script
@@ -20,6 +21,12 @@ local function is_held(stream, group, consumer, id, delivery)
   end
   local row = rows[1]
   return row ~= nil and row[2] == consumer and row[4] == tonumber(delivery)
+end
+
+-- Whether anybody holds the entry; a group that is missing was flushed, and nobody does.
+local function is_pending(stream, group, id)
+  local rows = redis.pcall('XPENDING', stream, group, id, id, 1)
+  return not rows.err and rows[1] ~= nil
 end
 
 -- Before anything is written: the key is of this type, or does not exist.
