@@ -16,7 +16,7 @@ def print_camera_job(job: dict[str, Any], artifacts: list[dict[str, Any]]) -> No
             ("camera", told.get("cctv_id")),
             ("stream", told.get("hls")),
             ("clip", f"{told['sec']:g} s" if "sec" in told else None),
-            ("attempt", attempt + 1 if isinstance(attempt, int) else None),
+            ("retry", attempt or None),
             ("stage", done.get("stage")),
             ("consumer", done.get("consumer")),
             ("entry", job["queue_message_id"]),

@@ -4,9 +4,8 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,7 +23,6 @@ app = typer.Typer(help="Cameras: streams that can be looked at.", no_args_is_hel
 
 #: A simulated camera stops within moments.
 _STOP_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 0.5
 
 SecondsOption = Annotated[
     float, typer.Option("--sec", min=0.1, max=MAX_CLIP_SECONDS, help="Seconds to read.")
@@ -57,59 +55,71 @@ def preprocess(
             _print_accepted(answer)
         elif not follow_job:
             print_json(answer)
-        if follow_job:
-            _follow(client, answer["job_id"], as_json=as_json)
+        if follow_job and not _followed(client, answer["job_id"], as_json=as_json):
+            raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command("simulate")
 def simulate(
     variant: Annotated[
-        str | None, typer.Option(help="Which scene: light, heavy, parked, jam, shake ...")
+        str | None, typer.Option(help="Kind of traffic, or of camera: light, heavy, jam ...")
     ] = None,
     video: Annotated[
-        Path | None,
-        typer.Option(help="Serve this file, no rendered road.", dir_okay=False),
+        Path | None, typer.Option(help="Show this file, no rendered road.", dir_okay=False)
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the picture.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the clip, which is looped.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--cameras", help="How many, each at a road of its own.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Any free one.")] = None,
     sec: SecondsOption = 20,
     *,
     preprocess_it: Annotated[
-        bool, typer.Option("--preprocess", help="Have it looked at, show the result, and end.")
+        bool, typer.Option("--preprocess", help="Have them looked at, show the results, and end.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a live HLS stream of a road, until Ctrl-C.
+    """Serve live HLS streams of a road, until Ctrl-C.
 
     Needs the gpu-preprocessor beside it, which renders the road. With --preprocess, exits 1 unless
-    the job was completed.
+    every job was completed.
     """
-    if video is not None and not video.is_file():
-        raise CommandError(f"no such file: {video}", ExitCode.USAGE)
-    options = {"--variant": variant, "--video": video, "--size": size, "--port": port}
+    options = {
+        "--variant": variant,
+        "--video": video,
+        "--size": size,
+        "--seconds": seconds,
+        "--cameras": count,
+        "--port": port,
+    }
     given = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
-    stop = _stop_at_signals()
-    with _camera(given) as (camera, told):
-        url = _url_of(told)
-        name = str(told.get("cctv_id") or variant or (video.stem if video else "simulated"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _simulation(given) as (process, told):
+        cameras: list[dict[str, str]] = told["cameras"]
         if as_json:
             print_json_line(told)
         else:
-            print_fields([("stream", url)])
+            _print_cameras(cameras)
         if preprocess_it:
-            _preprocess_once(name, url, sec, as_json=as_json)
+            _preprocess_all(cameras, sec, as_json=as_json)
             return
         if not as_json:
-            console.print("Serving until Ctrl-C. To have it looked at:", style="dim")
-            command = f"  headrace preprocess --cctv {name} --hls {url} --sec {sec:g} --follow"
-            console.print(command, highlight=False, soft_wrap=True)
-        while not stop.wait(_LOOK_SECONDS):
-            if camera.poll() is not None:
-                raise CommandError(f"the simulated camera ended with {camera.returncode}")
+            _print_command(cameras[0], sec)
+        with suppress(KeyboardInterrupt):
+            raise CommandError(f"the simulated cameras ended with {process.wait()}")
 
 
 def _ask(
-    client: Client, cctv: str, hls: str, sec: float, *, job_id: str | None, key: str | None
+    client: Client,
+    cctv: str,
+    hls: str,
+    sec: float,
+    *,
+    job_id: str | None = None,
+    key: str | None = None,
 ) -> dict[str, Any]:
     body = {"hls": hls, "sec": sec, "job_id": job_id}
     answer: dict[str, Any] = client.preprocess(cctv, body, idempotency_key=key)
@@ -122,74 +132,69 @@ def _print_accepted(answer: dict[str, Any]) -> None:
     )
 
 
-def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
-    """Follow a job, show what it led to, and exit 1 unless it was completed."""
+def _followed(client: Client, job_id: str, *, as_json: bool) -> bool:
+    """Follow a job, show what it led to, and tell whether it was completed."""
     status = follow(client, job_id, as_json=as_json)
     job = client.results("GET", f"/jobs/{job_id}")
     if status is not JobStatus.COMPLETED:
         if job["error"] and not as_json:
             console.print(f"{job['error']['code']}: {job['error']['message']}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED)
+        return False
     artifacts = client.results("GET", f"/jobs/{job_id}/artifacts")["artifacts"]
     if as_json:
-        print_json_line({"event": "result", "result": job["result"], "artifacts": artifacts})
+        told = {"job_id": job_id, "result": job["result"], "artifacts": artifacts}
+        print_json_line({"event": "result", **told})
     else:
         print_camera_result(job["result"], artifacts)
+    return True
 
 
-def _preprocess_once(name: str, url: str, sec: float, *, as_json: bool) -> None:
+def _preprocess_all(cameras: list[dict[str, str]], sec: float, *, as_json: bool) -> None:
+    """Have every camera looked at, all at a time, and show one result after the other."""
     with Client() as client:
-        answer = _ask(client, name, url, sec, job_id=None, key=None)
-        if not as_json:
-            _print_accepted(answer)
-        _follow(client, answer["job_id"], as_json=as_json)
+        answers = [_ask(client, each["id"], each["url"], sec) for each in cameras]
+        failed = False
+        for answer in answers:
+            if not as_json:
+                _print_accepted(answer)
+            failed |= not _followed(client, answer["job_id"], as_json=as_json)
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_cameras(cameras: list[dict[str, str]]) -> None:
+    for camera in cameras:
+        print_fields(("camera" if name == "id" else name, text) for name, text in camera.items())
+
+
+def _print_command(camera: dict[str, str], sec: float) -> None:
+    console.print("Serving until Ctrl-C. To have it looked at:", style="dim")
+    command = f"headrace preprocess --cctv {camera['id']} --hls {camera['url']} --sec {sec:g} -f"
+    console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _camera(options: list[str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """Run a simulated camera, and yield it with what it says of itself once it serves.
+def _simulation(options: list[str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """Run simulated cameras, and yield them with what they say of themselves once they serve.
 
     Raises:
-        CommandError: it does not come up; why, it has printed itself.
+        CommandError: they do not come up; why, they have printed themselves.
     """
     command = [sys.executable, "-m", "headrace_gpu_preprocessor.simulate", "serve", *options]
-    camera = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
     try:
-        assert camera.stdout is not None  # noqa: S101 - asked for
-        line = camera.stdout.readline()
-        try:
-            told = json.loads(line)
-        except ValueError:
-            raise CommandError("the simulated camera did not come up") from None
-        yield camera, told
+        assert process.stdout is not None  # noqa: S101 - asked for
+        line = process.stdout.readline()
+        if not line:
+            code = ExitCode.USAGE if process.wait() == ExitCode.USAGE else ExitCode.FAILED
+            raise CommandError("the simulated cameras did not come up", code)
+        yield process, json.loads(line)
     finally:
-        camera.terminate()
+        process.terminate()
         try:
-            camera.wait(_STOP_SECONDS)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            camera.kill()
-            camera.wait()
-        if camera.stdout is not None:
-            camera.stdout.close()
-
-
-def _url_of(told: dict[str, Any]) -> str:
-    url = told.get("url")
-    if not isinstance(url, str):
-        raise CommandError(f"the simulated camera told no URL: {told}")
-    return url
-
-
-def _stop_at_signals() -> threading.Event:
-    """Return an event that Ctrl-C and SIGTERM set; a second one ends at once."""
-    stop = threading.Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    return stop
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
