@@ -55,6 +55,7 @@ GROUPS: dict[str, type[SettingsGroup]] = {
     "Every process": common.ProcessSettings,
     "Postgres": common.DatabaseSettings,
     "Redis": common.RedisSettings,
+    "Stream of camera jobs": common.JobStreamSettings,
     "AWS credentials": common.AwsSettings,
     "S3": common.S3Settings,
     "SQS": common.SqsSettings,

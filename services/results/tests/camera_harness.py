@@ -3,23 +3,24 @@
 import json
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
+from results_harness import settings_of
 
 from headrace_common.contracts.cctv import (
     DEFAULT_GROUP,
     DELAYED_SUFFIX,
-    REPORT_FIELD,
     REPORTS_SUFFIX,
     CctvReport,
     CctvState,
     PreprocessEntry,
 )
+from headrace_results.process import ResultsProcess
 
 HLS = "https://camera:pass-word@cam.example.org/live.m3u8?token=se-cret"
 
@@ -89,7 +90,7 @@ def result(job_id: str, camera: str, **changes: Any) -> dict[str, Any]:
 class Streams:
     """The two streams, and the group of the workers."""
 
-    client: redis.Redis
+    client: Any
     name: str = field(default_factory=lambda: f"stream:{uuid.uuid4().hex[:8]}")
 
     @property
@@ -154,9 +155,13 @@ class Streams:
         )
 
 
-Wait = Callable[..., Any]
-
-
-def read_report(fields: dict[str, str]) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(fields[REPORT_FIELD])
-    return loaded
+@contextmanager
+def in_process(env: dict[str, str], **changes: str) -> Iterator[None]:
+    """Run the threads of a replica in this process: all of it but the HTTP side."""
+    replica = ResultsProcess(settings_of({**env, **changes}))
+    replica._start_threads()
+    try:
+        yield
+    finally:
+        replica._stop_threads()
+        replica._close()

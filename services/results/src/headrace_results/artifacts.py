@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from headrace_common.contracts import JobKind
-from headrace_common.contracts.cctv import CctvResult
+from headrace_common.contracts.cctv import ArtifactName, CctvResult
 from headrace_common.db import Database, Job
 from headrace_common.errors import NotFoundError, UnprocessableError
 from headrace_common.jobs import JobQueries
@@ -124,7 +124,8 @@ class JobArtifacts:
                 sha256=stored.sha256,
                 url=self._cameras.sign(result, stored),
             )
-            for name, stored in result.artifacts.items()
+            for name in ArtifactName
+            if (stored := result.artifacts.get(name)) is not None
         ]
 
     def url(self, job: Job, name: str) -> str:

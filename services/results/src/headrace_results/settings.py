@@ -133,8 +133,8 @@ class ResultsSettings(
 
     @model_validator(mode="after")
     def _links_lead_somewhere(self) -> Self:
-        if (self.swift_temp_url_key is None) != (not self.swift_storage_urls):
-            raise ValueError("SWIFT_TEMP_URL_KEY and SWIFT_STORAGE_URLS go together")
+        if self.swift_temp_url_key is not None and not self.swift_storage_urls:
+            raise ValueError("SWIFT_TEMP_URL_KEY is set, so SWIFT_STORAGE_URLS must be")
         return self
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ def change_for_entry(entry: PreprocessEntry, entry_id: str, state: CameraState) 
         return None
     message = "Waiting in the stream"
     if entry.attempt:
-        message = f"Attempt {entry.attempt + 1} waits in the stream"
+        message = f"Retry {entry.attempt} waits in the stream"
     waits = state.status in _WAITS or state.status.is_final
     return Change(
         job_id=entry.job_id,
