@@ -217,3 +217,23 @@ def test_jobs_wait_while_swift_is_away(yard: Yard) -> None:
         yard.stack.start("swift")
     assert finished(yard, job_id, seconds=120)["status"] == "completed"
     assert_whole_once(yard, job_id)
+
+
+def test_what_was_changed_in_swift_is_found(yard: Yard) -> None:
+    """By job: a changed byte, an object gone, and the set of another job in its place."""
+    jobs = [yard.add(yard.vod, sec=2), yard.add(yard.vod, sec=2)]
+    first, second = (finished(yard, job_id)["result"]["artifacts"] for job_id in jobs)
+    assert yard.user.run_json("verify", jobs[0])["ok"]
+    at = first[ArtifactName.DAMAGE_RESULT]["object"]
+    _, right = yard.swift.get_object(yard.container, at)
+    yard.swift.put_object(yard.container, at, bytes([right[0] ^ 1]) + right[1:])
+    assert "WRONG damage_result.jpg" in yard.user.run("verify", jobs[0], expect=1)
+    yard.swift.delete_object(yard.container, at)
+    assert "WRONG damage_result.jpg" in yard.user.run("verify", jobs[0], expect=1)
+    for name in ArtifactName:
+        _, other = yard.swift.get_object(yard.container, second[name]["object"])
+        yard.swift.put_object(yard.container, first[name]["object"], other)
+    report = yard.user.run_json("verify", jobs[0], expect=1)
+    faults = [fault["code"] for each in report["artifacts"] for fault in each["faults"]]
+    assert faults == ["other_job"]
+    yard.user.run("verify", "no-such-job", expect=3)
