@@ -30,7 +30,7 @@ def print_camera_job(job: dict[str, Any], artifacts: list[dict[str, Any]]) -> No
 
 
 def print_camera_result(result: dict[str, Any], artifacts: list[dict[str, Any]]) -> None:
-    """Print what was found, and links to the artefacts that are good for minutes."""
+    """Print what was found, and links to those artefacts that are given, good for minutes."""
     classes = result.get("damages_by_class") or {}
     print_fields(
         [
@@ -42,7 +42,8 @@ def print_camera_result(result: dict[str, Any], artifacts: list[dict[str, Any]])
             ("in Swift", f"{result['container']}/{result['folder']}"),
         ]
     )
-    print_table(
-        ("ARTEFACT", "BYTES", "LINK"),
-        [(each["name"], each["bytes"], each["url"] or "none") for each in artifacts],
-    )
+    if artifacts:
+        print_table(
+            ("ARTEFACT", "BYTES", "LINK"),
+            [(each["name"], each["bytes"], each["url"] or "none") for each in artifacts],
+        )

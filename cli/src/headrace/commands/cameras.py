@@ -50,7 +50,7 @@ def preprocess(
     With --follow, shows the result and exits 1 unless the job was completed.
     """
     with Client() as client:
-        answer = _ask(client, cctv, hls, sec, job_id=job_id, key=idempotency_key)
+        answer = ask(client, cctv, hls, sec, job_id=job_id, key=idempotency_key)
         if not as_json:
             _print_accepted(answer)
         elif not follow_job:
@@ -97,7 +97,7 @@ def simulate(
     }
     given = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _simulation(given) as (process, told):
+    with simulation(given) as (process, told):
         cameras: list[dict[str, str]] = told["cameras"]
         if as_json:
             print_json_line(told)
@@ -112,7 +112,7 @@ def simulate(
             raise CommandError(f"the simulated cameras ended with {process.wait()}")
 
 
-def _ask(
+def ask(
     client: Client,
     cctv: str,
     hls: str,
@@ -121,6 +121,7 @@ def _ask(
     job_id: str | None = None,
     key: str | None = None,
 ) -> dict[str, Any]:
+    """Put a job on a camera and return what ingest-api answers."""
     body = {"hls": hls, "sec": sec, "job_id": job_id}
     answer: dict[str, Any] = client.preprocess(cctv, body, idempotency_key=key)
     return answer
@@ -152,7 +153,7 @@ def _followed(client: Client, job_id: str, *, as_json: bool) -> bool:
 def _preprocess_all(cameras: list[dict[str, str]], sec: float, *, as_json: bool) -> None:
     """Have every camera looked at, all at a time, and show one result after the other."""
     with Client() as client:
-        answers = [_ask(client, each["id"], each["url"], sec) for each in cameras]
+        answers = [ask(client, each["id"], each["url"], sec) for each in cameras]
         failed = False
         for answer in answers:
             if not as_json:
@@ -174,7 +175,7 @@ def _print_command(camera: dict[str, str], sec: float) -> None:
 
 
 @contextmanager
-def _simulation(options: list[str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def simulation(options: list[str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """Run simulated cameras, and yield them with what they say of themselves once they serve.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`demo`: the whole audio path on real servers, with a real recording."""
+"""`demo`: both paths on real servers: a real recording, and a camera over a rendered road."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from headrace.client import Client
+from headrace.commands.demo_camera import download, look_at_camera
 from headrace.commands.jobs import print_accepted, send
 from headrace.commands.stack import StackPrinter
 from headrace.connection import Connection
@@ -37,15 +37,15 @@ REFERENCE, TEXTGRID, IMITATION = "mary.wav", "mary.TextGrid", "bobby.wav"
 def demo(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop everything when the job is done.")
+        bool, typer.Option("--once", help="Stop everything when the jobs are done.")
     ] = False,
     recordings: Annotated[
         Path, typer.Option(help="Where the example's recordings are.", file_okay=False)
     ] = RECORDINGS,
 ) -> None:
-    """Start the stack, send a recording through it, and show the result.
+    """Start the stack, send a recording and a camera job through it, and show the results.
 
-    With --once, stops everything at the end and exits 0 if the job was completed, else 1.
+    With --once, stops everything at the end and exits 0 if both were completed, else 1.
     """
     if not (recordings / REFERENCE).is_file():
         raise CommandError(
@@ -63,10 +63,12 @@ def demo(
             job = _run_job(client, recordings / IMITATION)
             print_heading("3  the result")
             _show_result(client, job, state.directory / "demo")
-        console.print()
-        console.print(f"{job['status']} after {time.monotonic() - began:.1f} s", highlight=False)
-        if job["status"] != JobStatus.COMPLETED:
-            raise CommandError(f"the job {job['status']}: {job['message']}")
+            _print_time(job, began)
+            camera_job = look_at_camera(client, state.directory / "demo")
+            _print_time(camera_job, began)
+        for each in (job, camera_job):
+            if each["status"] != JobStatus.COMPLETED:
+                raise CommandError(f"{each['job_id']} {each['status']}: {each['message']}")
         _print_urls(state, job)
         if not once:
             console.print("Running until Ctrl-C.", style="bold")
@@ -150,22 +152,13 @@ def _show_result(client: Client, job: dict[str, Any], folder: Path) -> None:
     for warning in result.get("warnings", []):
         console.print(f"warning: {warning['message']}", style="yellow")
     if "plot" in result.get("artifacts", {}):
-        print_fields([("plot", _download(client, job["job_id"], "plot", folder / "plot.png"))])
+        print_fields([("plot", download(client, job["job_id"], "plot", folder / "plot.png"))])
         print_fields([("in S3", result["artifacts"]["plot"])])
 
 
-def _download(client: Client, job_id: str, name: str, target: Path) -> Path:
-    """Fetch an artefact through the link that the results service redirects to."""
-    connection = client.connection
-    answer = httpx.get(
-        f"{connection.results_url}/jobs/{job_id}/artifacts/{name}",
-        headers={"authorization": f"Bearer {connection.api_key}"},
-        follow_redirects=True,
-    )
-    answer.raise_for_status()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(answer.content)
-    return target
+def _print_time(job: dict[str, Any], began: float) -> None:
+    console.print()
+    console.print(f"{job['status']} after {time.monotonic() - began:.1f} s", highlight=False)
 
 
 def _print_urls(state: StackState, job: dict[str, Any]) -> None:
@@ -174,11 +167,15 @@ def _print_urls(state: StackState, job: dict[str, Any]) -> None:
         [
             ("upload API", f"{ingest}/docs"),
             ("jobs API", f"{results}/docs"),
+            ("camera worker", f"{state.endpoints['preprocessor_url']}/docs"),
             ("this job", f"{results}/jobs/{job['job_id']}"),
         ]
     )
     console.print("In another terminal, after `. .venv/bin/activate`:", style="dim")
-    for command in (f"upload {RECORDINGS / IMITATION} -t {TOKEN} -f", "jobs", "status"):
+    for command in (
+        *(f"upload {RECORDINGS / IMITATION} -t {TOKEN} -f", "cameras simulate --preprocess"),
+        *("jobs", "worker status", "status"),
+    ):
         console.print(f"  headrace {command}", highlight=False, soft_wrap=True)
 
 
