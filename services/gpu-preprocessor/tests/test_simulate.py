@@ -51,6 +51,7 @@ def test_cameras_with_their_truth(guard: NetGuard, tmp_path: Path) -> None:
             {"label": one.label, "xyxy": list(one.xyxy)} for one in scene.road.damage
         ]
         picture = cv2.imdecode(np.frombuffer(_get(camera["truth_picture"]), np.uint8), 1)
+        assert picture is not None
         assert np.array_equal(picture, scene.truth)
         with ClipReader(camera["url"], 4, guard=guard, limits=ReadLimits(samples=5)) as clip:
             frames = list(clip)

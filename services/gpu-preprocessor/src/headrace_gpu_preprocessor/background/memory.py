@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
-
-log = structlog.get_logger()
 
 Image = NDArray[np.uint8]
 
@@ -129,7 +126,12 @@ class DirectoryCameraStore:
         except FileNotFoundError:
             return None
         except (OSError, UnreadableMemoryError) as error:
-            log.warning("background.memory_unreadable", camera=camera, error=repr(error))
+            # Late: the environment that torch is tested in has the numbers' packages only.
+            import structlog  # noqa: PLC0415
+
+            structlog.get_logger().warning(
+                "background.memory_unreadable", camera=camera, error=repr(error)
+            )
             return None
 
     def save(self, camera: str, memory: CameraMemory) -> None:
