@@ -145,6 +145,7 @@ def test_the_app_is_described_without_any_server() -> None:
         "/jobs/{job_id}/timeline",
         "/jobs/{job_id}/reports",
         "/jobs/{job_id}/events",
+        "/jobs/{job_id}/artifacts",
         "/jobs/{job_id}/artifacts/{name}",
     }
     missing = [

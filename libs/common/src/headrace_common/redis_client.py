@@ -25,15 +25,14 @@ def redis_client(settings: RedisSettings) -> redis.Redis:
 def reading_redis_client(settings: RedisSettings, *, wait_seconds: float) -> redis.Redis:
     """Make a client for one thread that reads with commands which block for `wait_seconds`.
 
-    It has its own connection, does not try again by itself, and gives a server up that is silent
-    for two seconds longer than it may be.
+    It connects when it is first used, does not try again by itself, and gives a server up that is
+    silent for two seconds longer than it may be.
     """
     client: redis.Redis = redis.Redis.from_url(
         settings.redis_url_with_password(),
         socket_timeout=wait_seconds + _TIMEOUT_SECONDS,
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
-        single_connection_client=True,
     )
     return client
 
