@@ -66,8 +66,12 @@ class PreprocessorProcess:
         """Begin to take jobs."""
         if self._settings.meta_signing_key is None:
             log.warning("preprocessor.unsigned", reason="META_SIGNING_KEY is not set")
-        # Its library takes seconds to import: not within the first job.
-        threading.Thread(target=drawing.preload, name="preload-drawing", daemon=True).start()
+        # The drawing library takes seconds to import: not within the first job.
+        for name, task in (
+            ("preload-drawing", drawing.preload),
+            ("prepare-storage", self._pipeline.prepare_storage),
+        ):
+            threading.Thread(target=task, name=name, daemon=True).start()
         self.consumer.start()
 
     def stop(self) -> None:

@@ -182,10 +182,11 @@ class Attempt:
         with self._stage(Stage.DETECTING, "Looking for damage"):
             files = find_damage(background, self._parts.detector, self._parts.settings)
         with self._stage(Stage.UPLOADING, "Storing what was found"):
-            if _ANALYSIS in artifacts and artifacts.read(_ANALYSIS) != files.document:
-                # Another model made it: its picture would not fit. Both are made anew.
-                artifacts, background = self._stored(background)
             artifacts.put(_ANALYSIS, files.document)
+            if artifacts.read(_ANALYSIS) != files.document:
+                # Another model made it: our picture would not fit. Both are stored anew.
+                artifacts, background = self._stored(background)
+                artifacts.put(_ANALYSIS, files.document)
             artifacts.put(_DRAWN, files.picture)
         return artifacts, background
 

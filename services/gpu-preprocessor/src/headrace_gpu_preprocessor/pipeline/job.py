@@ -3,8 +3,11 @@
 from importlib.metadata import version
 from typing import Final
 
+import structlog
+
 from headrace_common.artifact_sets import CodeRecord
 from headrace_common.contracts.cctv import CctvResult
+from headrace_common.errors import HeadraceError
 from headrace_gpu_preprocessor.artifacts import ArtifactSets, SwiftStore
 from headrace_gpu_preprocessor.artifacts.cameras import SwiftCameraStore
 from headrace_gpu_preprocessor.background import CameraStore, DirectoryCameraStore
@@ -13,6 +16,8 @@ from headrace_gpu_preprocessor.detection.region import CameraRegions
 from headrace_gpu_preprocessor.pipeline.attempt import Attempt, Parts
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_gpu_preprocessor.stream import LeasedJob
+
+log = structlog.get_logger()
 
 _CODE: Final = CodeRecord(service="gpu-preprocessor", version=version("headrace-gpu-preprocessor"))
 
@@ -40,6 +45,16 @@ class Pipeline:
     def __call__(self, job: LeasedJob) -> CctvResult:
         """Do one job; errors as `Attempt.run`."""
         return Attempt(self._parts, job).run()
+
+    def prepare_storage(self) -> None:
+        """Make the container, or bring its keys for links up to date; jobs would only make it.
+
+        Swift may be away: then the first job makes the container.
+        """
+        try:
+            self._store.ensure_container()
+        except HeadraceError as error:
+            log.warning("pipeline.storage_not_prepared", code=error.code, error=error.detail)
 
     def check_storage(self) -> None:
         """Check that Swift answers.
