@@ -24,6 +24,7 @@ class HlsFormat:
         key: AES-128 key, 16 bytes; None for plain. FFmpeg encrypts MPEG-TS only.
         single_file: one file, segments as byte ranges of it.
         quality: x264's constant rate factor; lower is better.
+        camera_bits: encode as cameras do: this many bits a second, no B pictures; None for not.
     """
 
     container: Literal["mpegts", "fmp4"] = "mpegts"
@@ -31,6 +32,7 @@ class HlsFormat:
     key: bytes | None = None
     single_file: bool = False
     quality: int = 26
+    camera_bits: int | None = None
 
 
 def write_hls(
@@ -59,9 +61,9 @@ def write_hls(
             rate=rate,
             options={
                 "preset": "veryfast",
-                "crf": str(form.quality),
                 "g": str(max(1, round(rate * form.segment_seconds))),
                 "sc_threshold": "0",
+                **_rate_control(form),
             },
         )
         if not isinstance(stream, VideoStream):
@@ -94,6 +96,13 @@ def read_video(path: Path, *, seconds: float | None = None) -> tuple[int, Iterat
 def _chain(first: Image, rest: Iterator[Image]) -> Iterator[Image]:
     yield first
     yield from rest
+
+
+def _rate_control(form: HlsFormat) -> dict[str, str]:
+    if form.camera_bits is None:
+        return {"crf": str(form.quality)}
+    bits = str(form.camera_bits)
+    return {"b": bits, "maxrate": bits, "bufsize": bits, "bf": "0"}
 
 
 def _options(form: HlsFormat, directory: Path) -> dict[str, str]:
