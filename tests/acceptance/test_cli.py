@@ -132,6 +132,13 @@ def test_queues_are_made_where_they_are_missing(user: User) -> None:
         (["keys", "create", "x"], 2, "--scope"),
         (["keys", "revoke", "nobody"], 3, "no API key 'nobody'"),
         (["jobs", "--cursor", "x"], 4, "cursor"),
+        (["preprocess", "--cctv", "c", "--hls", "ftp://camera/1"], 4, "422"),
+        (["preprocess", "--cctv", "a/b", "--hls", "http://camera/1"], 2, "no slash"),
+        (["preprocess", "--cctv", "c", "--hls", "http://camera/1", "--sec", "601"], 2, "--sec"),
+        (["cameras", "simulate", "--video", "no-such-file"], 2, "no such file"),
+        (["cameras", "simulate", "--size", "3x3"], 2, "did not come up"),
+        (["worker", "concurrency", "0"], 2, "N"),
+        (["worker", "status"], 5, "HEADRACE_PREPROCESSOR_URL"),
     ],
 )
 def test_failures_are_one_line_and_a_code(

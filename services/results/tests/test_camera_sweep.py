@@ -105,7 +105,8 @@ def fall_silent(bench: Bench, *job_ids: str, hours: float = 1) -> None:
 
 
 @pytest.mark.stack
-def test_a_flushed_redis_loses_no_job(bench: Bench, own: Streams, sweeping: None) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_a_flushed_redis_loses_no_job(bench: Bench, own: Streams) -> None:
     fields = [entry() for _ in range(20)]
     jobs = [PreprocessEntry.parse(each).job_id for each in fields]
     for each in fields:
@@ -145,9 +146,8 @@ def bench_rows(bench: Bench, jobs: list[str]) -> list[str]:
 
 
 @pytest.mark.stack
-def test_a_job_that_is_lost_again_and_again_fails(
-    bench: Bench, own: Streams, sweeping: None
-) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_a_job_that_is_lost_again_and_again_fails(bench: Bench, own: Streams) -> None:
     job_id = make_job(bench, attempt="2")
     fall_silent(bench, job_id)
     wait_until(lambda: own.job_ids() == [job_id])
@@ -162,9 +162,8 @@ def test_a_job_that_is_lost_again_and_again_fails(
 
 
 @pytest.mark.stack
-def test_what_was_accepted_without_redis_is_put_on_the_stream(
-    bench: Bench, own: Streams, sweeping: None
-) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_what_was_accepted_without_redis_is_put_on_the_stream(bench: Bench, own: Streams) -> None:
     job_id = make_job(bench, JobStatus.QUEUING)
     fall_silent(bench, job_id, hours=1 / 60)
     wait_until(lambda: own.job_ids() == [job_id])
@@ -173,9 +172,8 @@ def test_what_was_accepted_without_redis_is_put_on_the_stream(
 
 
 @pytest.mark.stack
-def test_a_job_whose_entry_cannot_be_made_anew_fails(
-    bench: Bench, own: Streams, sweeping: None
-) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_a_job_whose_entry_cannot_be_made_anew_fails(bench: Bench, own: Streams) -> None:
     job_id = f"job-{uuid.uuid4()}"
     new = NewJob(
         id=job_id,
@@ -232,7 +230,8 @@ def test_without_stream_and_group_nothing_is_held_and_nothing_done(own: Streams)
 
 
 @pytest.mark.stack
-def test_silence_of_a_job_that_waits_is_no_loss(bench: Bench, own: Streams, sweeping: None) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_silence_of_a_job_that_waits_is_no_loss(bench: Bench, own: Streams) -> None:
     waiting = entry()
     entry_id = own.add(waiting)
     job_id = PreprocessEntry.parse(waiting).job_id

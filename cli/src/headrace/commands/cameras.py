@@ -49,6 +49,8 @@ def preprocess(
 
     With --follow, shows the result and exits 1 unless the job was completed.
     """
+    if "/" in cctv:
+        raise CommandError("the id of a camera has no slash", ExitCode.USAGE)
     with Client() as client:
         answer = ask(client, cctv, hls, sec, job_id=job_id, key=idempotency_key)
         if not as_json:
@@ -87,6 +89,8 @@ def simulate(
     Needs the gpu-preprocessor beside it, which renders the road. With --preprocess, exits 1 unless
     every job was completed.
     """
+    if video is not None and not video.is_file():
+        raise CommandError(f"no such file: {video}", ExitCode.USAGE)
     options = {
         "--variant": variant,
         "--video": video,
