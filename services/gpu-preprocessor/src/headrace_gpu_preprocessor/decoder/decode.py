@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import av
 import av.error
@@ -80,8 +80,10 @@ class Order:
     container: str = "hls"
 
 
-#: A name for the type checker: the class itself takes no parameter.
-VideoPacket: TypeAlias = "Packet[VideoStream]"
+if TYPE_CHECKING:
+    VideoPacket = Packet[VideoStream]
+else:
+    VideoPacket = Packet  # takes no parameter at run time
 Opener = Callable[[str, int, dict[str, str]], Readable]
 
 
@@ -194,7 +196,7 @@ class _Decoder:
                 raise DecodeError("too_many_frames", f"more than {self._order.max_frames} frames")
             yield packet
 
-    def _decode(self, stream: VideoStream, packet: "VideoPacket | None") -> list[VideoFrame]:
+    def _decode(self, stream: VideoStream, packet: VideoPacket | None) -> list[VideoFrame]:
         try:
             return stream.codec_context.decode(packet)
         except av.error.InvalidDataError:

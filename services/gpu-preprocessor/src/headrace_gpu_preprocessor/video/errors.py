@@ -102,7 +102,7 @@ class NoVideoError(VideoError):
 
 
 class NotVideoError(VideoError):
-    """The segments are not video that can be decoded."""
+    """The segments, or the file, are not video that can be decoded; a picture is not either."""
 
     code = "not_video"
     title = "Not video"
