@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .tools/train/bin
-SOURCES := libs services cli examples tests benchmarks scripts conftest.py
+SOURCES := libs services cli examples models tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
 	headrace-speech-analysis-server

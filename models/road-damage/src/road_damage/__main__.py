@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     curve.add_argument("output", type=Path, help="picture to write")
     curve.add_argument("--run", type=Path, default=DEFAULT_RUN, help="folder of the run")
     curve.set_defaults(command=run_curve)
-    out = commands.add_parser("export", help="write ONNX and safetensors, checked against torch")
+    out = commands.add_parser("export", help="write ONNX, TorchScript and safetensors, checked")
     out.add_argument("weights", type=Path, help="a checkpoint, or weights in safetensors")
     out.add_argument("output", type=Path, help="folder")
     out.add_argument("--threshold", type=float, required=True, help="chosen on valid")

@@ -1,11 +1,11 @@
-"""Weights for use elsewhere: ONNX for onnxruntime, safetensors for torch.
-
+"""Weights for use elsewhere: ONNX for onnxruntime, TorchScript for torch on a GPU, safetensors.
 The ONNX model takes `images` (B, 3, H, W), float32 RGB from 0 to 255, sides multiples of 32, and
 gives `boxes` (B, N, 4) in pixels and `scores` (B, N, classes). Thresholds and suppression are left
 to the caller. Its metadata names the classes, the stride and the threshold.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +28,26 @@ BOX_TOLERANCE = 0.05
 
 SCORE_TOLERANCE = 1e-3
 
+HALF_BOX_TOLERANCE = 4.0
+"""Pixels, for weights in half precision: the weakest cells move most."""
+
+HALF_SCORE_TOLERANCE = 0.02
+
 
 class ExportMismatchError(Exception):
-    """The exported model does not compute what the trained one does."""
+    """An exported model does not compute what the trained one does."""
 
 
 def export(
     model: RoadDamageDetector, folder: Path, *, threshold: float, size: int
 ) -> dict[str, float]:
-    """Write both files and compare the ONNX model with torch.
+    """Write the files and compare the ONNX and the TorchScript model with the trained one.
 
     Returns:
         The largest differences, of boxes in pixels and of scores.
 
     Raises:
-        ExportMismatchError: A difference exceeds its tolerance; the ONNX file is removed.
+        ExportMismatchError: A difference exceeds its tolerance; the file at fault is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     metadata = describe(threshold, size)
@@ -50,11 +55,19 @@ def export(
     save_file(state, folder / f"{NAME}.safetensors", metadata=metadata)
     path = folder / f"{NAME}.onnx"
     write_onnx(model, path, metadata)
-    differences = compare(model, path)
-    if differences["boxes"] > BOX_TOLERANCE or differences["scores"] > SCORE_TOLERANCE:
+    differences = compare(model, onnx_runner(path))
+    _accept(path, differences, BOX_TOLERANCE, SCORE_TOLERANCE)
+    half = folder / f"{NAME}.ts"
+    write_torchscript(model, half, metadata)
+    halved = compare(model, torchscript_runner(half))
+    _accept(half, halved, HALF_BOX_TOLERANCE, HALF_SCORE_TOLERANCE)
+    return {**differences, **{f"half_{name}": value for name, value in halved.items()}}
+
+
+def _accept(path: Path, differences: dict[str, float], boxes: float, scores: float) -> None:
+    if differences["boxes"] > boxes or differences["scores"] > scores:
         path.unlink()
-        raise ExportMismatchError(f"largest differences: {differences}")
-    return differences
+        raise ExportMismatchError(f"{path.name}, largest differences: {differences}")
 
 
 def describe(threshold: float, size: int) -> dict[str, str]:
@@ -109,17 +122,40 @@ def _forget_origin(model: onnx.ModelProto) -> None:
 
 
 @torch.no_grad()
-def compare(model: RoadDamageDetector, path: Path) -> dict[str, float]:
-    """Largest absolute differences between onnxruntime and torch over several shapes."""
+def write_torchscript(model: RoadDamageDetector, path: Path, metadata: dict[str, str]) -> None:
+    """Export with weights in half precision; heights and widths are read from the input."""
+    plain = RoadDamageDetector().eval()
+    plain.load_state_dict(model.state_dict())
+    example = torch.zeros(2, 3, EVALUATION_SIZE, EVALUATION_SIZE + SIZE_MULTIPLE)
+    traced = torch.jit.trace(plain, example, check_trace=False).half()
+    torch.jit.save(traced, path, _extra_files={"metadata.json": json.dumps(metadata)})
+
+
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def onnx_runner(path: Path) -> Runner:
+    """Run an ONNX file on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["boxes", "scores"], {"images": images})
+
+
+def torchscript_runner(path: Path) -> Runner:
+    """Run a TorchScript file on the CPU, which computes in single precision."""
+    module = torch.jit.load(path, "cpu").float().eval()
+    return lambda images: [output.numpy() for output in module(torch.from_numpy(images))]
+
+
+@torch.no_grad()
+def compare(model: RoadDamageDetector, run: Runner) -> dict[str, float]:
+    """Largest absolute differences between an exported model and torch over several shapes."""
     random = np.random.default_rng(0)
     largest = {"boxes": 0.0, "scores": 0.0}
     for batch, height, width in CHECKED_SHAPES:
         images = random.uniform(0, 255, size=(batch, 3, height, width)).astype(np.float32)
         expected = model(torch.from_numpy(images))
-        actual = session.run(["boxes", "scores"], {"images": images})
-        for name, mine, theirs in zip(largest, expected, actual, strict=True):
+        for name, mine, theirs in zip(largest, expected, run(images), strict=True):
             largest[name] = max(largest[name], float(np.abs(mine.numpy() - theirs).max()))
     return largest

@@ -1,5 +1,6 @@
 """Finds the model that the settings name, and proves that it works before anything hangs on it."""
 
+import importlib
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,9 @@ from headrace_gpu_preprocessor.detection.settings import DetectionSettings
 from headrace_gpu_preprocessor.detection.tensors import OutputError
 from headrace_gpu_preprocessor.detection.torchscript import TorchScriptDetector
 
-_WEIGHTS: Final = "road-damage.onnx"
+#: The same weights twice: for onnxruntime, and in half precision for torch on a GPU.
+_ONNX_WEIGHTS: Final = "road-damage.onnx"
+_TORCH_WEIGHTS: Final = "road-damage.ts"
 _KINDS: Final[dict[str, type[OnnxDetector | TorchScriptDetector]]] = {
     ".onnx": OnnxDetector,
     ".pt": TorchScriptDetector,
@@ -30,7 +33,7 @@ def load_detector(settings: DetectionSettings) -> Detector:
     Raises:
         BadSettingsError: it cannot be had, read or run, or is no detector of the labels' classes.
     """
-    path = settings.detector_model or shipped_weights()
+    path = settings.detector_model or shipped_weights(settings.detector_device)
     try:
         detector = _load(path, settings)
         _try(detector)
@@ -42,18 +45,19 @@ def load_detector(settings: DetectionSettings) -> Detector:
     return detector
 
 
-def shipped_weights() -> Path:
+def shipped_weights(device: str = "auto") -> Path:
     """Return the weights' file: beside this module in a wheel, among the models in a checkout.
+
+    Args:
+        device: DETECTOR_DEVICE: torch's file where torch has a GPU and may use it.
 
     Raises:
         BadSettingsError: in neither place.
     """
+    name = _TORCH_WEIGHTS if device != "cpu" and _torch_has_cuda() else _ONNX_WEIGHTS
     here = Path(__file__).resolve()
     checkout = here.parents[min(5, len(here.parents) - 1)]
-    places = (
-        here.with_name(_WEIGHTS),
-        checkout / "models" / "road-damage" / "weights" / _WEIGHTS,
-    )
+    places = (here.with_name(name), checkout / "models" / "road-damage" / "weights" / name)
     for place in places:
         if place.is_file():
             return place
@@ -61,6 +65,14 @@ def shipped_weights() -> Path:
         "bad settings:\n  DETECTOR_MODEL: not set, and the shipped weights are missing from this "
         "installation"
     )
+
+
+def _torch_has_cuda() -> bool:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
 
 
 def _load(path: Path, settings: DetectionSettings) -> Detector:
