@@ -1,4 +1,5 @@
 """Weights for use elsewhere: ONNX for onnxruntime, TorchScript for torch on a GPU, safetensors.
+
 The ONNX model takes `images` (B, 3, H, W), float32 RGB from 0 to 255, sides multiples of 32, and
 gives `boxes` (B, N, 4) in pixels and `scores` (B, N, classes). Thresholds and suppression are left
 to the caller. Its metadata names the classes, the stride and the threshold.
