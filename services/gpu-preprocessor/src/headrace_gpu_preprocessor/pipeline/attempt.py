@@ -120,6 +120,7 @@ class Attempt:
                 self._entry,
                 guard=self._parts.guard,
                 limits=self._parts.settings.read_limits(seconds),
+                device=self._parts.settings.background_device,
                 on_frame=self._on_frame,
             )
         for code in clip.report.faults:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.background import BackgroundBuilder
+from headrace_gpu_preprocessor.background.device import Device
 from headrace_gpu_preprocessor.video import ClipReader, ClipReport, ReadLimits
 
 #: Called with the share of the clip that was read, 0 to 1; raises to end the reading.
@@ -46,6 +47,7 @@ def read_clip(
     *,
     guard: NetGuard,
     limits: ReadLimits,
+    device: Device,
     on_frame: OnFrame,
 ) -> Clip:
     """Read a job's clip.
@@ -54,7 +56,7 @@ def read_clip(
         HeadraceError: the stream cannot be read, or what `on_frame` raised.
     """
     started = time.monotonic()
-    builder = BackgroundBuilder(limits.samples)
+    builder = BackgroundBuilder(limits.samples, device=device)
     taken_at: datetime | None = None
     with ClipReader(entry.hls, entry.sec, guard=guard, limits=limits) as reader:
         for frame in reader:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
 from headrace_common.settings import SettingsGroup, TextList, split_words
+from headrace_gpu_preprocessor.background.device import Device
 from headrace_gpu_preprocessor.video import ReadLimits
 from headrace_gpu_preprocessor.video.limits import MAX_SAMPLES
 
@@ -36,6 +37,11 @@ class PipelineSettings(SettingsGroup):
     clip_max_mib: int = Field(default=1024, ge=1, description="Bytes read of one stream, in all")
     clip_min_coverage: float = Field(
         default=0.5, gt=0, le=1, description="A clip with a smaller share of its length is none"
+    )
+    background_device: Device = Field(
+        default="auto",
+        description="What counts the samples: auto takes CUDA where torch has it, else numpy, "
+        "faster than torch on a CPU; all give the same",
     )
     min_quality: float = Field(
         default=0.3,
