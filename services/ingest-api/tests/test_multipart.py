@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingest_harness import BOUNDARY, form
 
-from headrace_common.errors import UnsupportedMediaError
-from headrace_ingest_api.errors import MalformedFormError, MissingFileError
+from headrace_common.errors import MalformedFormError, MissingFileError, UnsupportedMediaError
 from headrace_ingest_api.multipart import MAX_FIELD_BYTES, MAX_PARTS, UploadForm, boundary_of
 
 

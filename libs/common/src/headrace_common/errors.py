@@ -132,3 +132,17 @@ class UnavailableError(HeadraceError):
     ) -> None:
         """Make the error; clients are asked to wait five seconds unless told otherwise."""
         super().__init__(detail, retry_after=retry_after, **extra)
+
+
+class MalformedFormError(BadRequestError):
+    """The body is not a whole multipart form."""
+
+    code = "malformed_form"
+    title = "Malformed form"
+
+
+class MissingFileError(UnprocessableError):
+    """The form has no file in the field `file`, or there is no body."""
+
+    code = "missing_file"
+    title = "No file"

@@ -1,27 +1,12 @@
 """What can be wrong with an upload, each with a stable code of its own."""
 
 from headrace_common.errors import (
-    BadRequestError,
     ConflictError,
     TooLargeError,
     UnavailableError,
     UnprocessableError,
     UnsupportedMediaError,
 )
-
-
-class MalformedFormError(BadRequestError):
-    """The body is not a whole multipart form."""
-
-    code = "malformed_form"
-    title = "Malformed form"
-
-
-class MissingFileError(UnprocessableError):
-    """The form has no field `file`."""
-
-    code = "missing_file"
-    title = "No file"
 
 
 class EmptyFileError(UnprocessableError):

@@ -11,8 +11,7 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from headrace_common.errors import UnsupportedMediaError
-from headrace_ingest_api.errors import MalformedFormError, MissingFileError
+from headrace_common.errors import MalformedFormError, MissingFileError, UnsupportedMediaError
 
 #: The form has two fields; some senders add their own.
 MAX_PARTS: Final = 20

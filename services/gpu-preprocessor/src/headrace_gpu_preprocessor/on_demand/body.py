@@ -8,12 +8,15 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from headrace_common.errors import RequestTimeoutError, UnsupportedMediaError
+from headrace_common.errors import (
+    MalformedFormError,
+    MissingFileError,
+    RequestTimeoutError,
+    UnsupportedMediaError,
+)
 from headrace_common.web import own_body_limit
 from headrace_gpu_preprocessor.on_demand.errors import (
     ImageTooLargeError,
-    MalformedFormError,
-    MissingFileError,
 )
 
 FILE_FIELD: Final = "file"

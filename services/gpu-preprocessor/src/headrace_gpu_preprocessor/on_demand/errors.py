@@ -1,26 +1,11 @@
 """What can be wrong with a request, each with a stable code of its own."""
 
 from headrace_common.errors import (
-    BadRequestError,
     TooLargeError,
     UnavailableError,
     UnprocessableError,
     UnsupportedMediaError,
 )
-
-
-class MalformedFormError(BadRequestError):
-    """The body is not a whole multipart form."""
-
-    code = "malformed_form"
-    title = "Malformed form"
-
-
-class MissingFileError(UnprocessableError):
-    """The form has no file called `file`, or the body is empty."""
-
-    code = "missing_file"
-    title = "No file"
 
 
 class ImageTooLargeError(TooLargeError):

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_common.contracts.cctv import MAX_CLIP_SECONDS, StreamUrl
-from headrace_common.errors import RequestTimeoutError
+from headrace_common.errors import MalformedFormError, RequestTimeoutError
 from headrace_common.keys import Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
@@ -21,7 +21,6 @@ from headrace_gpu_preprocessor.on_demand.errors import (
     BusyError,
     ImageTooLargeError,
     InvalidRegionError,
-    MalformedFormError,
     UnsupportedImageError,
 )
 from headrace_gpu_preprocessor.on_demand.service import Finding, OnDemand, VideoOrder

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM, REPORTS_SUFFIX
-from headrace_common.settings import RedisSettings
+from headrace_common.settings import JobStreamSettings
 
 #: Entries that were handed back stay pending with this consumer until somebody takes them.
 HANDED_BACK: Final = "handed-back"
@@ -20,10 +20,9 @@ def _dlq_of(given: dict[str, Any]) -> str:
     return f"{given.get('redis_stream', DEFAULT_STREAM)}:dlq"
 
 
-class StreamSettings(RedisSettings):
+class StreamSettings(JobStreamSettings):
     """The stream of jobs, and how it is worked on."""
 
-    redis_stream: _KeyName = DEFAULT_STREAM
     redis_group: _KeyName = DEFAULT_GROUP
     redis_block_ms: int = Field(
         default=5_000, ge=100, le=60_000, description="How long one read waits for new entries"
