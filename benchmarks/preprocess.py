@@ -2,9 +2,10 @@
 
 Serves a rendered clip as VOD on loopback, from a process of its own. In each round: decoding
 every frame with PyAV in this process (the peer, as many threads), then the preprocess: reading
-through the guarded decoder process, background with the camera's earlier one, JPEG, damage
-detection on the JPEG as it is stored. Rounds alternate; medians, the median of each round's ratio
-and the peak memory of both processes are printed. Exits 1 above the limit.
+through the guarded decoder process (a spare waits, as in the service, and the next one starts
+meanwhile), background with the camera's earlier one, JPEG, damage detection on the JPEG as it is
+stored. Rounds alternate; medians, the median of each round's ratio and the peak memory of both
+processes are printed. Exits 1 above the limit.
 
 Two clips: as cameras encode (constant bit rate, no B pictures), which the limit is for, and as
 x264 does by itself at a low bit rate, where decoding is cheapest beside everything else.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -41,7 +43,7 @@ from headrace_gpu_preprocessor.detection.detector import Detector
 from headrace_gpu_preprocessor.detection.load import load_detector
 from headrace_gpu_preprocessor.detection.settings import DetectionSettings
 from headrace_gpu_preprocessor.simulate import HlsFormat, Scene, write_hls
-from headrace_gpu_preprocessor.video import ClipReader
+from headrace_gpu_preprocessor.video import ClipReader, DecoderPool
 
 THREADS = 2
 JPEG_QUALITY = 92
@@ -127,9 +129,10 @@ def decode_only(playlist: Path) -> float:
 class Pipeline:
     """What a job does, but for the upload."""
 
-    def __init__(self, url: str, seconds: float, store: CameraStore) -> None:
+    def __init__(self, url: str, seconds: float, store: CameraStore, decoders: DecoderPool) -> None:
         """Load the detector, as a service does once."""
         self._url, self._seconds, self._store = url, seconds, store
+        self._decoders = decoders
         self._guard = NetGuard(NetworkPolicy(("127.0.0.1",)))
         self._settings = DetectionSettings()
         self._detector: Detector = load_detector(self._settings)
@@ -139,7 +142,9 @@ class Pipeline:
         stages = Stages()
         started = time.perf_counter()
         builder = BackgroundBuilder()
-        with ClipReader(self._url, self._seconds, guard=self._guard) as clip:
+        with ClipReader(
+            self._url, self._seconds, guard=self._guard, decoders=self._decoders
+        ) as clip:
             for frame in clip:
                 builder.add(frame.pixels, frame.time)
         stages.read, started = time.perf_counter() - started, time.perf_counter()
@@ -186,13 +191,17 @@ def compare(name: str, form: HlsFormat, options: argparse.Namespace) -> float:
         size = sum(file.stat().st_size for file in playlist.parent.iterdir())
         print(f"{name}: {options.size}, {size * 8 / options.seconds / 1e6:.1f} Mbit/s")
         command = [sys.executable, "-c", SERVER, str(playlist)]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as server:
+        with (
+            closing(DecoderPool()) as decoders,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as server,
+        ):
             if server.stdin is None or server.stdout is None:
                 raise RuntimeError("the server has no pipes")
             url = server.stdout.readline().strip()
-            pipeline = Pipeline(url, options.seconds, DirectoryCameraStore(Path(root) / "memory"))
+            store = DirectoryCameraStore(Path(root) / "memory")
+            pipeline = Pipeline(url, options.seconds, store, decoders)
             pipeline.run()  # warms the caches, and is the camera's earlier background
             decode_only(playlist)
             peers, ours = [], []

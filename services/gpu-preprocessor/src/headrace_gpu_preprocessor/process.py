@@ -13,6 +13,7 @@ from headrace_gpu_preprocessor.on_demand import OnDemand
 from headrace_gpu_preprocessor.pipeline.job import Pipeline
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_gpu_preprocessor.stream import StreamConsumer
+from headrace_gpu_preprocessor.video import DecoderPool
 
 log = structlog.get_logger()
 
@@ -36,7 +37,8 @@ class PreprocessorProcess:
         )
         self._guard = MemoryGuard(choose_probe(settings), settings)
         detector = load_detector(settings)
-        self._pipeline = Pipeline(settings, detector)
+        self._decoders = DecoderPool()
+        self._pipeline = Pipeline(settings, detector, self._decoders)
         self.consumer = StreamConsumer(settings, self._pipeline, self._guard)
         self.on_demand = OnDemand(
             detector,
@@ -45,6 +47,7 @@ class PreprocessorProcess:
             guard=settings.guard(),
             limits=settings.read_limits,
             admit=self._admit,
+            decoders=self._decoders,
         )
 
     def alive(self) -> list[Check]:
@@ -72,6 +75,7 @@ class PreprocessorProcess:
             ("prepare-storage", self._pipeline.prepare_storage),
         ):
             threading.Thread(target=task, name=name, daemon=True).start()
+        self._decoders.warm()
         self.consumer.start()
 
     def stop(self) -> None:
@@ -79,6 +83,7 @@ class PreprocessorProcess:
         self.consumer.stop(grace_seconds=self._settings.shutdown_grace_seconds)
         self.on_demand.close()
         self._pipeline.close()
+        self._decoders.close()
         if self.key_database is not None:
             self.key_database.close()
 

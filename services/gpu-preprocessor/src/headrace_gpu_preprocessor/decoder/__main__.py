@@ -1,4 +1,7 @@
-"""Entry of the decoder process: `python -I -m headrace_gpu_preprocessor.decoder SOCKET MEMORY`."""
+"""Entry of the decoder process: `python -I -m headrace_gpu_preprocessor.decoder SOCKET`.
+
+It may be started long before its order comes; nothing limits it while it waits.
+"""
 
 import json
 import mmap
@@ -90,7 +93,11 @@ class _Frames:
         self._used = end
 
 
-def _serve(channel: Channel, memory: int) -> None:
+def _serve(channel: Channel) -> None:
+    try:
+        memory = channel.receive_descriptor()
+    except EOFError:
+        return  # a spare that nobody needed
     frames = _Frames(memory)  # before the limit: its address space is reserved already
     _, payload = channel.receive()
     start = json.loads(payload)
@@ -120,7 +127,7 @@ def main() -> None:
     """Decode one clip for the parent at the other end of the socket."""
     die_with_parent()
     with socket.socket(fileno=int(sys.argv[1])) as end:
-        _serve(Channel(end), int(sys.argv[2]))
+        _serve(Channel(end))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ No pickle: the parent must survive a decoder that a crafted stream has taken ove
 import json
 import socket
 import struct
+import threading
 from enum import IntEnum
 from typing import Any, Final
 
 _HEADER: Final = struct.Struct("!BI")
 _FRAME: Final = struct.Struct("!dII")
+#: A descriptor travels with at least one byte.
+_WITH_DESCRIPTOR: Final = b"D"
 #: Longest message: names, reports, pieces of media.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
@@ -34,23 +37,43 @@ class ProtocolError(Exception):
 
 
 class Channel:
-    """One end of the socket pair."""
+    """One end of the socket pair; several threads may send, one receives."""
 
     def __init__(self, end: socket.socket) -> None:
         """Take over a connected stream socket."""
         self.socket = end
+        self._sending = threading.Lock()
 
     def send(self, kind: Kind, *parts: bytes | memoryview) -> None:
         """Send a message made of several buffers."""
         length = sum(len(part) for part in parts)
-        self.socket.sendall(_HEADER.pack(kind, length))
-        for part in parts:
-            if part:  # an empty one would fail if the other side has read all and gone
-                self.socket.sendall(part)
+        with self._sending:
+            self.socket.sendall(_HEADER.pack(kind, length))
+            for part in parts:
+                if part:  # an empty one would fail if the other side has read all and gone
+                    self.socket.sendall(part)
 
     def send_json(self, kind: Kind, value: dict[str, Any]) -> None:
         """Send a message of JSON."""
         self.send(kind, json.dumps(value).encode())
+
+    def send_descriptor(self, descriptor: int) -> None:
+        """Share an open file; the other side must wait for it and nothing else."""
+        socket.send_fds(self.socket, [_WITH_DESCRIPTOR], [descriptor])
+
+    def receive_descriptor(self) -> int:
+        """Wait for an open file.
+
+        Raises:
+            EOFError: the other side is gone.
+            ProtocolError: something else came.
+        """
+        byte, descriptors, _, _ = socket.recv_fds(self.socket, len(_WITH_DESCRIPTOR), 1)
+        if not byte:
+            raise EOFError
+        if byte != _WITH_DESCRIPTOR or len(descriptors) != 1:
+            raise ProtocolError("no descriptor")
+        return descriptors[0]
 
     def receive(self) -> tuple[Kind, bytearray]:
         """Wait for a message.

@@ -26,7 +26,7 @@ from headrace_gpu_preprocessor.on_demand.errors import ClipTooLongError, Stoppin
 from headrace_gpu_preprocessor.on_demand.images import decode
 from headrace_gpu_preprocessor.on_demand.settings import OnDemandSettings
 from headrace_gpu_preprocessor.on_demand.slots import Slots
-from headrace_gpu_preprocessor.video import ClipReader, ReadLimits
+from headrace_gpu_preprocessor.video import ClipReader, DecoderPool, ReadLimits
 
 Answer = TypeVar("Answer")
 Mask = NDArray[np.bool_]
@@ -94,6 +94,7 @@ class OnDemand:
         guard: NetGuard,
         limits: Callable[[float], ReadLimits],
         admit: Callable[[], AbstractContextManager[object]] = nullcontext,
+        decoders: DecoderPool | None = None,
     ) -> None:
         """Make it; its threads start when they are first needed.
 
@@ -105,6 +106,7 @@ class OnDemand:
             limits: what a clip of so many seconds may cost.
             admit: waits until there is memory for one more picture, and holds it; raises
                 UnavailableError if there is none for too long.
+            decoders: has decoders that are started already, and is closed by its owner.
         """
         self.detector = detector
         self.settings = settings
@@ -112,6 +114,7 @@ class OnDemand:
         self._guard = guard
         self._limits = limits
         self._admit = admit
+        self._decoders = decoders
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(
             settings.on_demand_concurrency, thread_name_prefix="on-demand"
@@ -209,7 +212,12 @@ class OnDemand:
         self, order: VideoOrder, limits: ReadLimits, take: Callable[[Image, float], None]
     ) -> dict[str, Any]:
         with ClipReader(
-            order.url, order.seconds, guard=self._guard, limits=limits, kind="auto"
+            order.url,
+            order.seconds,
+            guard=self._guard,
+            limits=limits,
+            kind="auto",
+            decoders=self._decoders,
         ) as reader:
             for frame in reader:
                 if self._stopping.is_set():

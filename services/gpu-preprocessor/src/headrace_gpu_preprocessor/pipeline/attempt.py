@@ -31,6 +31,7 @@ from headrace_gpu_preprocessor.pipeline.stored_background import (
 )
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_gpu_preprocessor.stream import LeasedJob
+from headrace_gpu_preprocessor.video import DecoderPool
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Parts:
         regions: where the road is.
         guard: the one way to a stream.
         code: what this service is.
+        decoders: has decoders that are started already; None starts one for each clip.
     """
 
     settings: PreprocessorSettings
@@ -59,6 +61,7 @@ class Parts:
     regions: CameraRegions
     guard: NetGuard
     code: CodeRecord
+    decoders: DecoderPool | None = None
 
 
 class Attempt:
@@ -122,6 +125,7 @@ class Attempt:
                 limits=self._parts.settings.read_limits(seconds),
                 device=self._parts.settings.background_device,
                 on_frame=self._on_frame,
+                decoders=self._parts.decoders,
             )
         for code in clip.report.faults:
             metrics.CLIP_FAULTS.labels(code=code).inc()

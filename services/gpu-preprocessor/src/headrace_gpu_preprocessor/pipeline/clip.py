@@ -9,7 +9,7 @@ from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.background import BackgroundBuilder
 from headrace_gpu_preprocessor.background.device import Device
-from headrace_gpu_preprocessor.video import ClipReader, ClipReport, ReadLimits
+from headrace_gpu_preprocessor.video import ClipReader, ClipReport, DecoderPool, ReadLimits
 
 #: Called with the share of the clip that was read, 0 to 1; raises to end the reading.
 OnFrame = Callable[[float], None]
@@ -49,6 +49,7 @@ def read_clip(
     limits: ReadLimits,
     device: Device,
     on_frame: OnFrame,
+    decoders: DecoderPool | None = None,
 ) -> Clip:
     """Read a job's clip.
 
@@ -58,7 +59,7 @@ def read_clip(
     started = time.monotonic()
     builder = BackgroundBuilder(limits.samples, device=device)
     taken_at: datetime | None = None
-    with ClipReader(entry.hls, entry.sec, guard=guard, limits=limits) as reader:
+    with ClipReader(entry.hls, entry.sec, guard=guard, limits=limits, decoders=decoders) as reader:
         for frame in reader:
             taken_at = taken_at or datetime.now(UTC)
             builder.add(frame.pixels, frame.time)

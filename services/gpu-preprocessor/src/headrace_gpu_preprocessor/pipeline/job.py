@@ -16,6 +16,7 @@ from headrace_gpu_preprocessor.detection.region import CameraRegions
 from headrace_gpu_preprocessor.pipeline.attempt import Attempt, Parts
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_gpu_preprocessor.stream import LeasedJob
+from headrace_gpu_preprocessor.video import DecoderPool
 
 log = structlog.get_logger()
 
@@ -25,8 +26,18 @@ _CODE: Final = CodeRecord(service="gpu-preprocessor", version=version("headrace-
 class Pipeline:
     """Does jobs, each in the thread that calls it. Safe for several threads."""
 
-    def __init__(self, settings: PreprocessorSettings, detector: Detector) -> None:
+    def __init__(
+        self,
+        settings: PreprocessorSettings,
+        detector: Detector,
+        decoders: DecoderPool | None = None,
+    ) -> None:
         """Make it; nothing is connected before the first job.
+
+        Args:
+            settings: of the service.
+            detector: the model.
+            decoders: has decoders that are started already, and is closed by its owner.
 
         Raises:
             BadSettingsError: the cameras' regions cannot be read.
@@ -40,6 +51,7 @@ class Pipeline:
             regions=CameraRegions(settings.camera_regions_file),
             guard=settings.guard(),
             code=_CODE,
+            decoders=decoders,
         )
 
     def __call__(self, job: LeasedJob) -> CctvResult:

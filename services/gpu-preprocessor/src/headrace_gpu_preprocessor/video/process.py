@@ -3,9 +3,9 @@
 import socket
 import subprocess
 import sys
-from typing import Final
+from typing import Any, Final
 
-from headrace_gpu_preprocessor.decoder.protocol import Channel
+from headrace_gpu_preprocessor.decoder.protocol import Channel, Kind
 from headrace_gpu_preprocessor.video.memory import FrameMemory
 
 #: Just enough for Python; secrets of the service stay here.
@@ -15,15 +15,18 @@ _MODULE: Final = "headrace_gpu_preprocessor.decoder"
 
 
 class DecoderProcess:
-    """A fresh Python (never forked: threads and CUDA do not survive it) with one socket."""
+    """A fresh Python (never forked: threads and CUDA do not survive it) with one socket.
 
-    def __init__(self, frame_bytes: int) -> None:
+    It dies with the thread that makes it: to the kernel, that is its parent.
+    """
+
+    def __init__(self) -> None:
         """Start it; it waits for its order.
 
-        Args:
-            frame_bytes: of all frames that it may hand over.
+        Raises:
+            OSError: the system starts no more processes.
         """
-        self.frames = FrameMemory(frame_bytes)
+        self._frames: FrameMemory | None = None
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -33,9 +36,8 @@ class DecoderProcess:
                     "-m",
                     "headrace_gpu_preprocessor.decoder",
                     str(theirs.fileno()),
-                    str(self.frames.descriptor),
                 ],
-                pass_fds=(theirs.fileno(), self.frames.descriptor),
+                pass_fds=(theirs.fileno(),),
                 env=_ENVIRONMENT,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -49,6 +51,29 @@ class DecoderProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def begin(self, order: dict[str, Any], frame_bytes: int) -> FrameMemory:
+        """Give it its order, once.
+
+        Args:
+            order: for its START.
+            frame_bytes: of all frames that it may hand over.
+
+        Returns:
+            Where it puts the frames.
+
+        Raises:
+            OSError: it is gone, or the system has no memory for frames.
+        """
+        self._frames = FrameMemory(frame_bytes)
+        self.channel.send_descriptor(self._frames.descriptor)
+        self.channel.send_json(Kind.START, order)
+        return self._frames
+
     def exit_code(self) -> int | None:
         """Return how it ended, once it has: negative for a signal."""
         try:
@@ -61,4 +86,5 @@ class DecoderProcess:
         self._process.kill()
         self._process.wait()
         self.channel.socket.close()
-        self.frames.close()
+        if self._frames is not None:
+            self._frames.close()

@@ -20,6 +20,7 @@ from headrace_gpu_preprocessor.video import errors
 from headrace_gpu_preprocessor.video.desk import Desk, desk_for
 from headrace_gpu_preprocessor.video.file import FileSource, open_source
 from headrace_gpu_preprocessor.video.limits import MAX_SAMPLES, ReadLimits
+from headrace_gpu_preprocessor.video.pool import DecoderPool
 from headrace_gpu_preprocessor.video.process import DecoderProcess
 from headrace_gpu_preprocessor.video.report import ClipReport, make_report
 from headrace_gpu_preprocessor.video.sniff import HLS, Kind
@@ -57,6 +58,7 @@ class ClipReader:
         guard: NetGuard,
         limits: ReadLimits | None = None,
         kind: Kind = "hls",
+        decoders: DecoderPool | None = None,
     ) -> None:
         """Set up, without touching the network.
 
@@ -66,6 +68,7 @@ class ClipReader:
             guard: which hosts may be reached, and what a request may cost.
             limits: of the clip.
             kind: `hls`, `file`, or `auto` to let the content decide.
+            decoders: has one that is started already; None starts one for this clip.
 
         Raises:
             ValueError: seconds or samples make no sense.
@@ -79,6 +82,7 @@ class ClipReader:
         self._url = url
         self._kind: Kind = kind
         self._guard = guard
+        self._decoders = decoders
         self._desk: Desk | None = None
         self._process: DecoderProcess | None = None
         self._report: ClipReport | None = None
@@ -110,11 +114,10 @@ class ClipReader:
         Raises:
             HeadraceError: a VideoError, or a refusal of the guard, each with its code.
         """
-        limits = self._limits
         # First, so that it starts while the playlist is fetched.
-        self._process = DecoderProcess(limits.samples * limits.output_pixels * 3)
+        self._process = DecoderProcess() if self._decoders is None else self._decoders.take()
         source = open_source(
-            self._url, self._kind, guard=self._guard, limits=limits, deadline=self._deadline
+            self._url, self._kind, guard=self._guard, limits=self._limits, deadline=self._deadline
         )
         self._desk = desk_for(source)
         try:
@@ -133,14 +136,14 @@ class ClipReader:
         channel = process.channel
         channel.socket.settimeout(source.left())
         container = source.container if isinstance(source, FileSource) else HLS
-        channel.send_json(Message.START, self._order(container))
+        frames = process.begin(self._order(container), self._frame_bytes())
         while True:
             channel.socket.settimeout(source.left())
             kind, payload = channel.receive()
             match kind:
                 case Message.FRAME:
                     clip_time, width, height = read_frame(payload)
-                    yield Frame(clip_time, process.frames.next(width, height))
+                    yield Frame(clip_time, frames.next(width, height))
                 case Message.DONE:
                     self._report = self._finish(_json(payload), source)
                     return
@@ -150,6 +153,9 @@ class ClipReader:
                     answer = desk.answer(kind, payload)
                     if answer is not None:
                         channel.send(Message.DATA, answer)
+
+    def _frame_bytes(self) -> int:
+        return self._limits.samples * self._limits.output_pixels * 3
 
     def _order(self, container: str) -> dict[str, Any]:
         limits = self._limits
