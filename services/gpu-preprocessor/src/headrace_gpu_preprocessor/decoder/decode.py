@@ -1,7 +1,10 @@
 """Decodes a clip with PyAV; every byte comes through the opener."""
 
+import ctypes
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -12,6 +15,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from headrace_gpu_preprocessor.decoder.picker import Picker
@@ -26,6 +30,8 @@ VIDEO_FILE: Final = "video"
 _FILE_CONTAINERS: Final = frozenset({"mov", "matroska", "avi", "mpegts"})
 #: Two threads decode one clip; more clips, not more threads, fill the machine.
 _THREADS: Final = 2
+#: Samples that may wait to be handed over.
+_WAITING: Final = 2
 #: A stream that cannot be decoded for so many packets is given up.
 _MAX_BAD_PACKETS: Final = 500
 _HLS_OPTIONS: Final = {
@@ -96,13 +102,21 @@ class Pixels(NamedTuple):
     def copy_to(self, target: memoryview, row: int) -> None:
         """Copy the rows without what pads them, `row` bytes each, until the target is full."""
         if self.row_bytes == row:
-            target[:] = self.data[: len(target)]
+            # Unlike the copy of a slice it lets other threads run meanwhile: most of the time
+            # goes to the kernel, which makes the pages.
+            ctypes.memmove(_address(target), _address(self.data[: len(target)]), len(target))
             return
         for number in range(len(target) // row):
             start = number * self.row_bytes
             target[number * row : (number + 1) * row] = self.data[start : start + row]
 
 
+def _address(data: memoryview) -> ctypes.Array[ctypes.c_char]:
+    """Return what ctypes takes for the address of memory that may be written to."""
+    return (ctypes.c_char * len(data)).from_buffer(data)
+
+
+#: Called in a thread of its own.
 Sink = Callable[[float, int, int, Pixels], None]
 
 
@@ -113,8 +127,8 @@ def decode_clip(order: Order, opener: Opener, sink: Sink) -> dict[str, Any]:
         DecodeError: it cannot be decoded, or passes a limit.
     """
     try:
-        with _open(order.container, opener) as container:
-            return _Decoder(order, sink).run(container)
+        with _open(order.container, opener) as container, ThreadPoolExecutor(1) as hands:
+            return _Decoder(order, sink, hands).run(container)
     except MemoryError as error:
         raise DecodeError("video_memory_limit", "decoding needs more memory than it may") from error
     except av.error.FFmpegError as error:
@@ -139,9 +153,12 @@ def _refuse(_url: str, _flags: int, _options: dict[str, str]) -> Readable:
 
 
 class _Decoder:
-    def __init__(self, order: Order, sink: Sink) -> None:
+    def __init__(self, order: Order, sink: Sink, hands: ThreadPoolExecutor) -> None:
         self._order = order
         self._sink = sink
+        self._hands = hands
+        self._handed: deque[Future[None]] = deque()
+        self._reformatter = VideoReformatter()
         self._decoded = 0
         self._sampled = 0
         self._bad_packets = 0
@@ -167,6 +184,7 @@ class _Decoder:
                 self._take(frame, picker)
         for frame in self._decode(stream, None):  # what is still in the decoder
             self._take(frame, picker)
+        self._await_hands(0)
         if not self._decoded:
             raise DecodeError("not_video", "no frame could be decoded")
         return self._report(stream, picker)
@@ -214,13 +232,20 @@ class _Decoder:
         time = picker.take(frame.pts)
         if time is not None:
             self._sampled += 1
-            self._hand_over(time, frame)
+            self._await_hands(_WAITING)
+            # FFmpeg decodes on meanwhile.
+            self._handed.append(self._hands.submit(self._hand_over, time, frame))
+
+    def _await_hands(self, most: int) -> None:
+        """Wait until at most so many samples wait to be handed over; raise what went wrong."""
+        while len(self._handed) > most:
+            self._handed.popleft().result()
 
     def _hand_over(self, time: float, frame: VideoFrame) -> None:
         if self._size is None:
             self._size = output_size(frame.width, frame.height, self._order.output_pixels)
         width, height = self._size
-        plane = frame.reformat(width=width, height=height, format="bgr24").planes[0]
+        plane = self._reformatter.reformat(frame, width, height, "bgr24").planes[0]
         self._sink(time, width, height, Pixels(memoryview(plane).cast("B"), plane.line_size))
 
     def _report(self, stream: VideoStream, picker: Picker[VideoPacket]) -> dict[str, Any]:

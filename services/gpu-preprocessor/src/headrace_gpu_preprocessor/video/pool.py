@@ -39,12 +39,20 @@ class DecoderPool:
         self._thread: threading.Thread | None = None
 
     def warm(self) -> None:
-        """Start the spares, without waiting for them."""
+        """Start the spares that are missing, without waiting for them."""
         with self._changed:
-            self._refill()
+            if self._closed:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="decoder-pool", daemon=True)
+                self._thread.start()
+            self._wanted = True
+            self._changed.notify_all()
 
     def take(self) -> DecoderProcess:
-        """Return a decoder that has no order yet; the caller closes it.
+        """Return a decoder that has no order yet; the caller closes it, then calls `warm`.
+
+        Not before: decoding keeps every core busy, what follows it does not.
 
         A spare where one lives, else a new one, which dies with the calling thread. A spare dies
         when the pool is closed, whether taken or not.
@@ -54,7 +62,6 @@ class DecoderPool:
         """
         with self._changed:
             found = self._living_spare()
-            self._refill()
         return found or DecoderProcess()
 
     def close(self) -> None:
@@ -76,17 +83,8 @@ class DecoderPool:
             spare.close()
         return None
 
-    def _refill(self) -> None:
-        if self._closed:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._keep, name="decoder-pool", daemon=True)
-            self._thread.start()
-        self._wanted = True
-        self._changed.notify_all()
-
     def _keep(self) -> None:
-        """Start spares whenever one was taken, until the pool is closed."""
+        """Start spares whenever they are wanted, until the pool is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted or self._closed)

@@ -100,6 +100,8 @@ class ClipReader:
             self._desk.close()
         if self._process is not None:
             self._process.close()
+            if self._decoders is not None:
+                self._decoders.warm()
 
     @property
     def report(self) -> ClipReport:
