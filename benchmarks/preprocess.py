@@ -3,9 +3,9 @@
 Serves a rendered clip as VOD on loopback, from a process of its own. In each round: decoding
 every frame with PyAV in this process (the peer, as many threads), then the preprocess: reading
 through the guarded decoder process (a spare waits, as in the service, and the next one starts
-after the reading), background with the camera's earlier one, JPEG, damage detection on the JPEG as it is
-stored. Rounds alternate; medians, the median of each round's ratio and the peak memory of both
-processes are printed. Exits 1 above the limit.
+after the reading), background with the camera's earlier one, JPEG, damage detection on the JPEG as
+it is stored. Rounds alternate; medians, the median of each round's ratio and the peak memory of
+both processes are printed. Exits 1 above the limit.
 
 Two clips: as cameras encode (constant bit rate, no B pictures), which the limit is for, and as
 x264 does by itself at a low bit rate, where decoding is cheapest beside everything else.

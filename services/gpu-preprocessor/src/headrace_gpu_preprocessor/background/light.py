@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,8 +37,7 @@ class Light:
         """Bring a picture of the past into the light of the present."""
         levels = np.arange(256)[:, None] * np.array(self.gain) + np.array(self.offset)
         table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-        channels = [table[picture[..., channel], channel] for channel in range(3)]
-        return np.stack(channels, axis=-1)
+        return np.asarray(cv2.LUT(picture, table[None]), dtype=np.uint8)
 
 
 def fit_light(past: Image, present: Image, sure: NDArray[np.bool_]) -> Light:
@@ -72,6 +72,15 @@ def _fit(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float
         kept = away <= max(6.0, 2.0 * float(np.median(away)))
         if kept.sum() < _MIN_PIXELS // 2 or np.ptp(before[kept]) < 10:
             return ratio, 0.0
-        gain, offset = (float(value) for value in np.polyfit(before[kept], after[kept], 1))
+        gain, offset = _line(before[kept], after[kept])
     # No line fits another view; whether the two agree is for the caller to find.
     return (gain, offset) if _GAINS[0] <= gain <= _GAINS[1] else (ratio, 0.0)
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Return slope and offset by least squares, where x is not the same everywhere."""
+    x_middle, y_middle = float(x.mean()), float(y.mean())
+    away = x - x_middle
+    # Not by dot: BLAS would start threads for it, which wait for each other on a busy machine.
+    slope = float((away * (y - y_middle)).sum() / (away * away).sum())
+    return slope, y_middle - slope * x_middle

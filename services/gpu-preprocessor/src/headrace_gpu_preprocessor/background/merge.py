@@ -135,12 +135,15 @@ def _choose(
     # Where the clip is unsure and yet agrees, the earlier sight confirms it.
     confirmed = ~different & ~sure & (trust >= _MIN_TRUST)
 
-    picture = np.where(by_votes[..., None], voted.picture, clip.picture)
-    picture = np.where(by_earlier[..., None], lit, picture)
-    confidence = np.where(by_votes | confirmed, np.maximum(clip.support, trust), clip.support)
-    confidence = np.where(by_earlier, trust, confidence).astype(np.float32)
-    source = np.where(by_votes, Source.VOTES, Source.CLIP)
-    source = np.where(by_earlier, Source.EARLIER, source).astype(np.uint8)
+    picture = clip.picture.copy()
+    cv2.copyTo(voted.picture, by_votes.view(np.uint8), picture)
+    cv2.copyTo(lit, by_earlier.view(np.uint8), picture)
+    confidence = clip.support.copy()
+    np.maximum(clip.support, trust, out=confidence, where=by_votes | confirmed)
+    np.copyto(confidence, trust, where=by_earlier)
+    source = np.full(confidence.shape, Source.CLIP, np.uint8)
+    source[by_votes] = Source.VOTES
+    source[by_earlier] = Source.EARLIER
     fresh = (sure | by_votes) & ~by_earlier
     keep = earlier.weight > clip.support
     memory = CameraMemory(
@@ -202,7 +205,8 @@ def _trust(earlier: CameraMemory, light: Light, now: float) -> Share:
 
 def _different(first: Image, second: Image) -> Mask:
     """Where two pictures show different things, without single pixels."""
-    levels = cv2.absdiff(first, second).max(axis=2)
+    blue, green, red = cv2.split(cv2.absdiff(first, second))
+    levels = cv2.max(cv2.max(blue, green), red)
     mask = (levels > _DIFFERENT_LEVELS).astype(np.uint8)
     return np.asarray(cv2.medianBlur(mask, 3), dtype=bool)
 
