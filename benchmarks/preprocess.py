@@ -4,8 +4,8 @@ Serves a rendered clip as VOD on loopback, from a process of its own. In each ro
 every frame with PyAV in this process (the peer, as many threads), then the preprocess: reading
 through the guarded decoder process (a spare waits, as in the service, and the next one starts
 after the reading), background with the camera's earlier one, JPEG, damage detection on the JPEG as
-it is stored. Rounds alternate; medians, the median of each round's ratio and the peak memory of
-both processes are printed. Exits 1 above the limit.
+it is stored, and meanwhile the memory is saved. Rounds alternate; medians, the median of each
+round's ratio and the peak memory of both processes are printed. Exits 1 above the limit.
 
 Two clips: as cameras encode (constant bit rate, no B pictures), which the limit is for, and as
 x264 does by itself at a low bit rate, where decoding is cheapest beside everything else.
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,7 @@ class Pipeline:
         """Load the detector, as a service does once."""
         self._url, self._seconds, self._store = url, seconds, store
         self._decoders = decoders
+        self._aside = ThreadPoolExecutor(1)
         self._guard = NetGuard(NetworkPolicy(("127.0.0.1",)))
         self._settings = DetectionSettings()
         self._detector: Detector = load_detector(self._settings)
@@ -158,12 +160,13 @@ class Pipeline:
         _, jpeg = cv2.imencode(".jpg", built.picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         stages.jpeg, started = time.perf_counter() - started, time.perf_counter()
 
+        saving = self._aside.submit(self._store.save, "cam", built.memory)
         picture = cv2.imdecode(np.asarray(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
         stored: NDArray[np.uint8] = np.asarray(picture, dtype=np.uint8)
         analyse(stored, built.usable, None, self._detector, self._settings)
         stages.detect, started = time.perf_counter() - started, time.perf_counter()
 
-        self._store.save("cam", built.memory)
+        saving.result()
         stages.memory += time.perf_counter() - started
         return stages
 

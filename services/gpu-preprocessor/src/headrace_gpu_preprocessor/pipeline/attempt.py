@@ -7,7 +7,9 @@ is stored and from nothing else, so that any process can go on, and gets the sam
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +53,7 @@ class Parts:
         regions: where the road is.
         guard: the one way to a stream.
         code: what this service is.
+        aside: threads for what is done while damage is looked for.
         decoders: has decoders that are started already; None starts one for each clip.
     """
 
@@ -61,6 +64,7 @@ class Parts:
     regions: CameraRegions
     guard: NetGuard
     code: CodeRecord
+    aside: Executor
     decoders: DecoderPool | None = None
 
 
@@ -73,6 +77,7 @@ class Attempt:
         self._job = job
         self._entry = job.entry
         self._timings: dict[str, float] = {}
+        self._remembered: Future[None] | None = None
 
     def run(self) -> CctvResult:
         """Do what is left of the job.
@@ -85,7 +90,11 @@ class Attempt:
             log.info("pipeline.found_done", folder=found.folder)
             return found.as_result()
         begun = self._gone_on_with(found) or self._begun()
-        artifacts, background = self._with_damage(*begun)
+        try:
+            artifacts, background = self._with_damage(*begun)
+        finally:
+            if self._remembered is not None:
+                self._remembered.result()
         with self._stage(Stage.UPLOADING, "Completing the set"):
             self._timings["total"] = round(self._job.seconds, 3)
             return artifacts.finish(self._facts(artifacts, background)).as_result()
@@ -113,7 +122,11 @@ class Attempt:
             artifacts, stored = self._stored(stored)
         if self._parts.cameras is not None:
             self._job.check()
-            self._parts.cameras.save(self._entry.cctv_id, made.memory)
+            save, camera = self._parts.cameras.save, self._entry.cctv_id
+            # In the job's context, for the log.
+            self._remembered = self._parts.aside.submit(
+                copy_context().run, save, camera, made.memory
+            )
         return artifacts, stored
 
     def _read(self) -> Clip:

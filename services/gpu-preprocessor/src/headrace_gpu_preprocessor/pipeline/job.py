@@ -1,5 +1,6 @@
 """The handler that the stream consumer calls, and what it is made of."""
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Final
 
@@ -20,6 +21,8 @@ from headrace_gpu_preprocessor.video import DecoderPool
 
 log = structlog.get_logger()
 
+#: A job uses one for a moment; each keeps a connection to Swift.
+_ASIDE_THREADS: Final = 2
 _CODE: Final = CodeRecord(service="gpu-preprocessor", version=version("headrace-gpu-preprocessor"))
 
 
@@ -43,6 +46,7 @@ class Pipeline:
             BadSettingsError: the cameras' regions cannot be read.
         """
         self._store = SwiftStore(settings)
+        self._aside = ThreadPoolExecutor(_ASIDE_THREADS, thread_name_prefix="aside")
         self._parts = Parts(
             settings=settings,
             detector=detector,
@@ -51,6 +55,7 @@ class Pipeline:
             regions=CameraRegions(settings.camera_regions_file),
             guard=settings.guard(),
             code=_CODE,
+            aside=self._aside,
             decoders=decoders,
         )
 
@@ -78,6 +83,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Close every connection."""
+        self._aside.shutdown()
         self._store.close()
 
 
