@@ -117,7 +117,7 @@ class StreamDesk:
             return handle.read(min(size, MAX_MESSAGE_BYTES))
         except HeadraceError as error:
             self._source.note(error)
-            handle.chunks = iter(())
+            handle.give_up()
             return b""
 
     def _close(self, number: int) -> None:
@@ -130,18 +130,37 @@ class _Handle:
     """A resource that the decoder has open."""
 
     def __init__(self, chunks: Iterator[bytes], stack: ExitStack) -> None:
-        self.chunks = chunks
-        self._left = b""
+        self._chunks = chunks
+        self._left = bytearray()
+        self._fault: HeadraceError | None = None
         self.stack = stack
 
     def read(self, size: int) -> bytes:
-        while not self._left:
-            chunk = next(self.chunks, None)
-            if chunk is None:
-                return b""
-            self._left = chunk
-        piece, self._left = self._left[:size], self._left[size:]
+        """Return so many bytes, fewer only at the end or before a fault, which comes next.
+
+        The network's chunks are small, and each turn costs the decoder a wait.
+        """
+        if self._fault is None:
+            self._gather(size)
+        if self._fault is not None and not self._left:
+            raise self._fault
+        piece = bytes(self._left[:size])
+        del self._left[:size]
         return piece
+
+    def give_up(self) -> None:
+        """Read no further: from now on this is the end."""
+        self._chunks, self._fault = iter(()), None
+
+    def _gather(self, size: int) -> None:
+        try:
+            while len(self._left) < size:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    return
+                self._left += chunk
+        except HeadraceError as error:
+            self._fault = error
 
 
 def _unpack(form: struct.Struct, payload: bytes | bytearray) -> tuple[int, ...]:
