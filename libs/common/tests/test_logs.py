@@ -9,6 +9,7 @@ import structlog
 
 from headrace_common.telemetry import configure_logging, configure_tracing, continue_trace
 from headrace_common.telemetry.logs import redact
+from headrace_common.telemetry.secrets import deeply_without_url_values
 from headrace_common.telemetry.trace import current_trace, trace_id
 
 
@@ -48,6 +49,18 @@ def test_a_secret_field_is_redacted(field: str, value: object) -> None:
         "read https://camera/live.m3u8?wowzatokenhash=Secret-Part",
         "read https://s3/o?X-Amz-Credential=a&X-Amz-Signature=Secret-Part",
         "read https://swift/v1/a/c/o?temp_url_sig=Secret-Part&temp_url_expires=1",
+        "read https://user:p@Secret-Part@camera",
+        "read https://camera/live.m3u8?wmsAuthSign=Secret-Part",
+        "read https://camera/live.m3u8?md5=Secret-Part&expires=1",
+        "read https://camera/live.m3u8?e=1&st=Secret-Part",
+        "read https://camera/live.m3u8?hash=Secret-Part",
+        "read https://camera/api?serviceKey=Secret-Part",
+        "read https://camera/api?crtfc_key=Secret-Part",
+        "read https://camera/live.m3u8?session=Secret-Part",
+        "read https://camera/live.m3u8?credentials=Secret-Part",
+        "read https://camera/live.m3u8?id=a&pw=Secret-Part",
+        "read https://camera/hdnts=exp=1~acl=%2f*~hmac=Secret-Part/live.m3u8",
+        "read https://camera/live.m3u8?t=exp=1~hmac=Secret-Part",
     ],
 )
 def test_a_secret_inside_text_is_redacted(text: str) -> None:
@@ -58,8 +71,44 @@ def test_a_secret_inside_text_is_redacted(text: str) -> None:
 
 
 def test_ids_are_not_taken_for_secrets() -> None:
-    event = {"token_id": "mary", "job_id": "1", "path": "/tokens/mary?token_id=a@b&monkey=1"}
+    event = {
+        "token_id": "mary",
+        "job_id": "1",
+        "path": "/tokens/mary?token_id=a@b&monkey=1&design=a&state=1",
+    }
     assert redact(None, "info", dict(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://camera/1/live.m3u8", "https://camera/1/live.m3u8"),
+        (
+            "http://u:p@ss@camera:80/a?x=1&y=2",
+            "http://[redacted]@camera:80/a?x=[redacted]&y=[redacted]",
+        ),
+        ("https://camera/a?one;two=2;three=", "https://camera/a?[redacted];two=[redacted];three="),
+        (
+            "https://camera/t=exp=1~hmac=2/live.m3u8#f",
+            "https://camera/t=[redacted]/live.m3u8#[redacted]",
+        ),
+        ('https://camera?a=b c=d"e', "https://camera?a=[redacted]"),
+        ("https://camera/?a=[redacted]", "https://camera/?a=[redacted]"),
+        ("nonsense", "[redacted]"),
+    ],
+)
+def test_of_a_stream_only_names_are_shown(url: str, shown: str) -> None:
+    told = {"hls": url, "sec": 20, "told": [f"GET {url}"]}
+    assert deeply_without_url_values(told)["hls"] == shown
+    assert deeply_without_url_values({"hls": shown}) == {"hls": shown}
+
+
+def test_urls_in_text_lose_the_values_of_their_queries() -> None:
+    told = ["GET https://camera/a?anything=1 answers 404 (a=b?)", {"n": 1, "t": "no URL: x=1"}]
+    assert deeply_without_url_values(told) == [
+        "GET https://camera/a?anything=[redacted] answers 404 (a=b?)",
+        {"n": 1, "t": "no URL: x=1"},
+    ]
 
 
 def test_a_line_carries_service_job_and_trace(capfd: pytest.CaptureFixture[str]) -> None:

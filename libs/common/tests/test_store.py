@@ -373,5 +373,5 @@ def test_the_credentials_of_a_camera_are_kept_and_not_shown(
         job = load(database, job_id)
         assert job.input == {"hls": url}
         shown = JobView.of(job).input["hls"]
-        hidden = "https://[redacted]@camera/live.m3u8?token=[redacted]&x=1"
+        hidden = "https://[redacted]@camera/live.m3u8?token=[redacted]&x=[redacted]"
         assert shown == (hidden if kind is JobKind.CCTV_PREPROCESS else url)

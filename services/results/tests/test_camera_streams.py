@@ -199,12 +199,12 @@ def test_a_failed_attempt_is_told_and_the_status_stays(
 def test_no_answer_event_or_log_shows_the_cameras_credentials(
     bench: Bench, streams: Streams, replica: Replica
 ) -> None:
-    fields = entry()
+    hls = f"{HLS}&a-name-that-nobody-knows=se-cret&x=1"
+    fields = entry(hls=hls)
     job_id, entry_id = taken(bench, streams, fields)
-    streams.report(fields, entry_id, "processing", message=f"Reading {HLS}")
-    streams.report(
-        fields, entry_id, "failed", message=HLS, error={"code": "x", "message": f"no {HLS}"}
-    )
+    streams.report(fields, entry_id, "processing", message=f"Reading {hls}")
+    long = f"no {hls}{'&y=1' * 250}"[:1_000]  # longer still without the values
+    streams.report(fields, entry_id, "failed", message=long, error={"code": "x", "message": long})
     applied(bench, job_id, 2)
 
     answers = [
@@ -222,7 +222,7 @@ def test_no_answer_event_or_log_shows_the_cameras_credentials(
         assert "se-cret" not in text
     with bench.database.begin() as session:
         row = session.get_one(Job, job_id)
-        assert row.input["hls"] == HLS, "it may have to be put on the stream again"
+        assert row.input["hls"] == hls, "it may have to be put on the stream again"
 
 
 @pytest.mark.parametrize("state", ["processing", "queued", "completed", "failed"])

@@ -38,6 +38,8 @@ REPORT_FIELD: Final = "report"
 
 #: A clip of an hour is no clip.
 MAX_CLIP_SECONDS: Final = 600
+#: Of what a report tells people.
+MAX_MESSAGE_LENGTH: Final = 1_000
 _MAX_ID_LENGTH: Final = 200
 _MAX_URL_LENGTH: Final = 4_096
 #: Name space of the ids of jobs whose producer gave none.
@@ -189,7 +191,7 @@ class CctvError(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     code: str = Field(max_length=100, description="Stable, for programs")
-    message: str = Field(max_length=1_000, description="Readable, for people")
+    message: str = Field(max_length=MAX_MESSAGE_LENGTH, description="Readable, for people")
 
 
 class StoredArtifact(BaseModel):
@@ -234,7 +236,7 @@ class CctvReport(BaseModel):
     state: CctvState
     stage: Stage | None = None
     progress: float | None = Field(default=None, ge=0, le=100, description="Per cent of the work")
-    message: str = Field(max_length=1_000)
+    message: str = Field(max_length=MAX_MESSAGE_LENGTH)
     delivery: int = Field(default=1, ge=1, description="Times that this entry was handed out")
     consumer: str
     retry_at: datetime | None = Field(default=None, description="When the next attempt is due")

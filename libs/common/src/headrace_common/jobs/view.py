@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db.models import Job
-from headrace_common.telemetry.secrets import deeply_without_secrets
+from headrace_common.telemetry.secrets import deeply_without_url_values
 
 
 class JobErrorView(BaseModel):
@@ -46,8 +46,8 @@ class JobView(BaseModel):
     def of(cls, job: Job) -> "JobView":
         """Show a row.
 
-        A camera's URL may carry credentials, which the row must keep and nobody is shown. What an
-        audio job has is shown as it is: its URLs are answers, made to be used.
+        A camera's URL may carry credentials, under any name, which the row must keep and nobody
+        is shown. What an audio job has is shown as it is: its URLs are answers, made to be used.
         """
         camera = job.kind == JobKind.CCTV_PREPROCESS
         return cls(
@@ -61,7 +61,7 @@ class JobView(BaseModel):
             transport=job.transport,
             rq_job_id=job.queue_message_id,
             queue_message_id=job.queue_message_id,
-            input=deeply_without_secrets(job.input) if camera else job.input,
+            input=deeply_without_url_values(job.input) if camera else job.input,
             metadata=job.meta,
             result=job.result,
             error=JobErrorView(code=job.error_code, message=job.error_message or "")

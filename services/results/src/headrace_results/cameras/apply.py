@@ -11,7 +11,7 @@ from headrace_common.contracts.cctv import CctvReport, CctvState, PreprocessEntr
 from headrace_common.jobs import Change, Failure
 from headrace_common.jobs.cameras import ATTEMPT, ENTRY_ID, entry_order
 from headrace_common.jobs.states import processing_progress
-from headrace_common.telemetry.secrets import without_secrets
+from headrace_common.telemetry.secrets import without_url_values
 
 #: Keys of a camera job's metadata, besides those that the contract of the row has.
 DELIVERY: Final = "delivery"
@@ -132,7 +132,7 @@ def _too_late(report: CctvReport) -> Change:
     return Change(
         job_id=report.job_id,
         to=JobStatus.QUEUED if report.state is CctvState.QUEUED else JobStatus.PROCESSING,
-        message=without_secrets(report.message),
+        message=without_url_values(report.message),
         only_from=_NOWHERE,
         data={ENTRY_ID: report.entry_id, DELIVERY: report.delivery},
     )
@@ -156,7 +156,7 @@ def _change(
     return Change(
         job_id=report.job_id,
         to=to,
-        message=without_secrets(report.message),
+        message=without_url_values(report.message),
         progress=progress,
         metadata=told,
         data=data or {},
@@ -185,5 +185,5 @@ def _attempt(report: CctvReport) -> int:
 
 def _failure(report: CctvReport) -> Failure:
     if report.error is None:
-        return Failure("preprocess_failed", without_secrets(report.message))
-    return Failure(report.error.code, without_secrets(report.error.message))
+        return Failure("preprocess_failed", without_url_values(report.message))
+    return Failure(report.error.code, without_url_values(report.error.message))

@@ -17,7 +17,7 @@ from headrace_common.contracts.cctv import RESULTS_GROUP, MalformedEntryError, P
 from headrace_common.db import Database, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_common.telemetry import continue_trace
-from headrace_common.telemetry.secrets import without_secrets
+from headrace_common.telemetry.secrets import without_url_values
 from headrace_results.cameras.apply import change_for_entry
 from headrace_results.cameras.groups import DATABASE_AWAY, StreamEntry
 from headrace_results.cameras.rows import job_of, state_of
@@ -112,7 +112,7 @@ def _read_entry(entry: StreamEntry) -> PreprocessEntry | None:
             return PreprocessEntry.parse(storable(texts))
         reason = f"more than {_MOST_FIELDS} fields"
     except (UnicodeDecodeError, MalformedEntryError) as error:
-        reason = without_secrets(str(error))
+        reason = without_url_values(str(error))
     log.warning("camera.entry_malformed", entry_id=entry.id, reason=reason)
     CAMERA_ENTRIES.labels(outcome="malformed").inc()
     return None

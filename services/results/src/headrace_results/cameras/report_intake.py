@@ -15,12 +15,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts import JobEvent, JobKind
-from headrace_common.contracts.cctv import REPORT_FIELD, REPORTS_SUFFIX, RESULTS_GROUP, CctvReport
+from headrace_common.contracts.cctv import (
+    MAX_MESSAGE_LENGTH,
+    REPORT_FIELD,
+    REPORTS_SUFFIX,
+    RESULTS_GROUP,
+    CctvReport,
+)
 from headrace_common.db import Database, Job
 from headrace_common.errors import HeadraceError, UnprocessableError
 from headrace_common.jobs import JobStore
 from headrace_common.telemetry import continue_trace
-from headrace_common.telemetry.secrets import deeply_without_secrets
+from headrace_common.telemetry.secrets import deeply_without_url_values
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
 from headrace_results.cameras.groups import DATABASE_AWAY, StreamEntry
@@ -151,7 +157,7 @@ class _ReadReport:
 
 
 def _read_report(entry: StreamEntry) -> _ReadReport:
-    """Read a report; what is kept of it holds no secret of the camera's URL.
+    """Read a report; what is kept of it holds no value of the camera's URL.
 
     Raises:
         UnprocessableError: it is none.
@@ -170,7 +176,17 @@ def _read_report(entry: StreamEntry) -> _ReadReport:
         for name in ("traceparent", "tracestate")
         if name.encode() in entry.fields
     }
-    return _ReadReport(entry, report, deeply_without_secrets(payload), trace)
+    return _ReadReport(entry, report, _shown(payload), trace)
+
+
+def _shown(payload: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return a report without values of the camera's URL, and as a report may be."""
+    shown: dict[str, JsonValue] = deeply_without_url_values(payload)
+    for told in (shown, shown.get("error")):
+        # What stands in a value's place may be longer than it.
+        if isinstance(told, dict) and isinstance(message := told.get("message"), str):
+            told["message"] = message[:MAX_MESSAGE_LENGTH]
+    return shown
 
 
 def _refusal(entry: StreamEntry, error: Exception) -> str:
