@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from camera_harness import HLS, Streams, entry, in_process, report
@@ -217,6 +218,30 @@ def test_what_redis_holds_is_not_lost(bench: Bench, own: Streams) -> None:
         *(ids[name] for name in ("done", "reported", "delayed", "again")),
         "1-1",
     }
+
+
+@pytest.mark.stack
+def test_nobody_looks_further_than_needed(own: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.make_workers()
+    with own.client.pipeline(transaction=False) as pipeline:
+        for number in range(10_000):
+            pipeline.xadd(own.name, dict(entry(jobId=f"job-{number}")))
+        pipeline.execute()
+    pages: list[str] = []
+    page = own.client.xrange
+
+    def counted(*args: Any, **options: Any) -> Any:
+        pages.append(args[0])
+        return page(*args, **options)
+
+    monkeypatch.setattr(own.client, "xrange", counted)
+    where = Whereabouts(own.client, stream=own.name, workers="workers")
+    assert where.held({}) == set()
+    assert pages == []
+    assert where.held({"job-1500": None, "job-7": None}) == {"job-1500", "job-7"}
+    assert len(pages) == 2
+    assert where.held({"job-never": None}) == set()
+    assert pages.count(own.name) == 2 + 11, "what is nowhere is looked for everywhere"
 
 
 @pytest.mark.stack

@@ -45,10 +45,12 @@ class Whereabouts:
             jobs: each with the newest entry that is known of it, which is looked at first. Going
                 through the whole stream is for the few that are not found by it.
         """
-        found = self._found_by_entry(jobs)
-        missing = set(jobs) - found
+        if not jobs:
+            return set()
+        missing = set(jobs) - self._found_by_entry(jobs)
         # In this order: whoever moves from one place to the next meanwhile also reports.
-        for job_id in self._all_job_ids() if missing else ():
+        every = self._all_job_ids()
+        while missing and (job_id := next(every, None)) is not None:
             missing.discard(job_id)
         return set(jobs) - missing
 
