@@ -49,7 +49,7 @@ class DetectionSettings(SettingsGroup):
         "on the CPU, where larger ones fall out of its cache and are a quarter slower",
     )
     detector_budget_megapixels: float = Field(
-        default=0.85,
+        default=1.05,
         gt=0,
         le=100,
         description="Pixels that the model may look at for one picture, in millions: more sees "
