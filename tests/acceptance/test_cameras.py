@@ -208,15 +208,27 @@ def test_metrics_as_the_old_worker_had_them(yard: Yard) -> None:
 def test_jobs_wait_while_swift_is_away(yard: Yard) -> None:
     yard.stack.stop("swift")
     try:
-        job_id = yard.add(yard.vod)
+        jobs = [yard.add(yard.vod) for _ in range(3)]
+        status = wait_until(yard.status, lambda seen: seen["waiting_for"] is not None, seconds=90)
+        assert status["status"] == "holding"
+        assert status["waiting_for"]["code"] == "swift_unavailable"
+        # Somebody who looks at the job is told why it waits.
         wait_until(
-            lambda: [e for e in yard.timeline(job_id) if e["data"].get("code")],
-            seconds=90,
+            lambda: [
+                event
+                for job_id in jobs
+                for event in yard.timeline(job_id)
+                if "swift_unavailable" in (event["message"] or "")
+            ]
         )
     finally:
         yard.stack.start("swift")
-    assert finished(yard, job_id, seconds=120)["status"] == "completed"
-    assert_whole_once(yard, job_id)
+    for job_id in jobs:
+        job = finished(yard, job_id, seconds=120)
+        assert (job["status"], job["metadata"]["attempt"]) == ("completed", 0)
+        assert_whole_once(yard, job_id)
+    assert not {letter.get("jobId") for _, letter in yard.redis.xrange(f"{STREAM}:dlq")} & {*jobs}
+    wait_until(yard.status, lambda seen: seen["waiting_for"] is None)
 
 
 def test_what_was_changed_in_swift_is_found(yard: Yard) -> None:

@@ -14,6 +14,8 @@ class HeadraceError(Exception):
         code: stable, for programs; never reworded.
         status: HTTP status it becomes.
         retryable: whether the same call may succeed later.
+        systemic: whether a dependency of every job is at fault, not this job. Whoever works on
+            jobs then waits, instead of letting one after the other fail.
         retry_after: seconds to wait before that, where known.
         extra: further members of the problem document.
     """
@@ -22,6 +24,7 @@ class HeadraceError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+    systemic: ClassVar[bool] = False
 
     def __init__(
         self, detail: str, *, retry_after: float | None = None, **extra: str | int | None

@@ -36,7 +36,9 @@ class PausedView(BaseModel):
 class WorkerStatus(StreamSnapshot):
     """What this process does at the moment."""
 
-    status: str = Field(description="running, paused, holding (too little memory) or stopping")
+    status: str = Field(
+        description="running, paused, stopping, or holding: too little memory, or `waiting_for`"
+    )
     started_at: datetime
 
 
@@ -46,7 +48,8 @@ def status_word(snapshot: StreamSnapshot) -> str:
         return "stopping"
     if snapshot.paused:
         return "paused"
-    return "holding" if snapshot.admission.holding else "running"
+    held = snapshot.admission.holding or snapshot.waiting_for is not None
+    return "holding" if held else "running"
 
 
 def control_router(consumer: StreamConsumer, *, started_at: datetime) -> APIRouter:

@@ -58,7 +58,7 @@ class PreprocessorProcess:
         """Return the checks of the servers around it."""
         checks = [
             Check("redis", self.consumer.check_working),
-            # Jobs wait and are repeated while Swift is away; other endpoints work without it.
+            # While Swift is away jobs wait (stream/gate.py); other endpoints work without it.
             Check("swift", self._pipeline.check_storage, required=False),
         ]
         if self.key_database is not None:

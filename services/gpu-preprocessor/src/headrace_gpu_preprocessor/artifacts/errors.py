@@ -18,6 +18,7 @@ class SwiftUnavailableError(SwiftError):
     status = 503
     title = "Object store not available"
     retryable = True
+    systemic = True
 
 
 class SwiftFullError(SwiftError):
@@ -27,6 +28,7 @@ class SwiftFullError(SwiftError):
     status = 507
     title = "Object store is full"
     retryable = True
+    systemic = True
 
 
 class SwiftUnauthorizedError(SwiftError):
@@ -34,6 +36,7 @@ class SwiftUnauthorizedError(SwiftError):
 
     code = "swift_unauthorized"
     title = "Object store refused the credentials"
+    systemic = True
 
 
 class SwiftNotFoundError(SwiftError):
@@ -49,6 +52,7 @@ class SwiftMisconfiguredError(SwiftError):
 
     code = "swift_misconfigured"
     title = "Object store not found"
+    systemic = True
 
 
 class SwiftRefusedError(SwiftError):

@@ -11,6 +11,7 @@ import structlog
 
 from headrace_gpu_preprocessor.admission import MemoryGuard
 from headrace_gpu_preprocessor.stream.connections import status_client
+from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.job import Handler
 from headrace_gpu_preprocessor.stream.metrics import Counts, Tally
 from headrace_gpu_preprocessor.stream.session import Session
@@ -47,6 +48,10 @@ class StreamConsumer:
         self._handler = handler
         self._guard = guard
         self._slots = Slots(settings.max_concurrency)
+        self._gate = Gate(
+            first_seconds=settings.systemic_pause_seconds,
+            most_seconds=settings.systemic_pause_max_seconds,
+        )
         self._tally = Tally()
         self._status = status_client(settings)
         self._groups = GroupReader(self._status, settings)
@@ -160,6 +165,7 @@ class StreamConsumer:
             last_contact_seconds=seconds_since(self._contact),
             counts={name: counts[name] for name in ("processed", "failed", "retried", "dlq")},
             admission=self._guard.view(),
+            waiting_for=self._gate.view(),
         )
 
     def check_alive(self) -> None:
@@ -190,6 +196,7 @@ class StreamConsumer:
         session = Session(
             self._settings,
             self._slots,
+            self._gate,
             handler=self._handler,
             guard=self._guard,
             tally=self._tally,

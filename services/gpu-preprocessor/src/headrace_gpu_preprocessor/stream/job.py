@@ -78,6 +78,10 @@ class LeasedJob:
         percent = min(percent, 100.0) if percent > 0 else 0.0  # NaN too
         self._tell(Progress(stage, percent, message[:_LONGEST_MESSAGE]))
 
+    def wait(self, message: str) -> None:
+        """Note why it waits; for whoever reports it next."""
+        self._progress = Progress(None, 0, message[:_LONGEST_MESSAGE])
+
     def check(self) -> None:
         """Return while the work may go on. Call it before each step and each effect.
 

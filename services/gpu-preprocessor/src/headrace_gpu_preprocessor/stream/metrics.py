@@ -45,6 +45,15 @@ REPORTS_DROPPED: Final = Counter(
     "headrace_preprocessor_reports_dropped_total",
     "Reports on progress that were left out: nobody reads them, or Redis was away",
 )
+DEPENDENCY_HOLDING: Final = Gauge(
+    "headrace_preprocessor_dependency_holding",
+    "Whether jobs wait because something that each of them needs is at fault (1) or not (0)",
+)
+DEPENDENCY_FAULTS: Final = Counter(
+    "headrace_preprocessor_dependency_faults_total",
+    "Times that jobs began to wait, or went on waiting, for what each of them needs",
+    ["code"],
+)
 RECONNECTS: Final = Counter(
     "headrace_preprocessor_stream_errors_total", "Times that the reader had to begin anew"
 )

@@ -65,6 +65,10 @@ class Reporter:
         except RuntimeError:  # the loop has ended; a thread has outlived its job
             metrics.REPORTS_DROPPED.inc()
 
+    async def tell(self, job: LeasedJob) -> None:
+        """Report once how far a job is that has ended here without being done."""
+        await self._put(self._make.processing(job))
+
     def _take(self, entry_id: str, stage: Stage | None, report: dict[str, str]) -> None:
         story = self._stories.get(entry_id)
         if story is None:

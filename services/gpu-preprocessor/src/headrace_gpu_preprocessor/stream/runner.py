@@ -10,11 +10,13 @@ import redis
 import structlog
 
 from headrace_common.contracts.cctv import CctvResult, MalformedEntryError, PreprocessEntry
+from headrace_common.errors import HeadraceError
 from headrace_common.telemetry import continue_trace
 from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.entries import ReportMaker, dead_letter, read_entry
 from headrace_gpu_preprocessor.stream.errors import LeaseLostError, StopRequestedError
+from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.job import Handler, LeasedJob
 from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
 from headrace_gpu_preprocessor.stream.metrics import Tally
@@ -47,6 +49,7 @@ class Parts:
     store: StreamStore
     keeper: LeaseKeeper
     guard: MemoryGuard
+    gate: Gate
     reporter: Reporter
     make: ReportMaker
     tally: Tally
@@ -63,6 +66,7 @@ class DeliveryRunner:
         self._store = parts.store
         self._keeper = parts.keeper
         self._guard = parts.guard
+        self._gate = parts.gate
         self._reporter = parts.reporter
         self._make = parts.make
         self._tally = parts.tally
@@ -104,13 +108,13 @@ class DeliveryRunner:
         if admitted is None:
             await self._hand_back(work)
             return
-        self._reporter.begin(job)
-        job.begin()
-        log.info("stream.job_started", cctv_id=entry.cctv_id, attempt=entry.attempt, slot=work.slot)
-        try:
+        with admitted:
+            self._reporter.begin(job)
+            job.begin()
+            log.info(
+                "stream.job_started", cctv_id=entry.cctv_id, attempt=entry.attempt, slot=work.slot
+            )
             ended = await self._call(job)
-        finally:
-            admitted.release()
         self._reporter.end(job.entry_id)
         outcome = await self._settle(work, entry, ended)
         metrics.JOB_SECONDS.labels(outcome=outcome).observe(job.seconds)
@@ -137,8 +141,12 @@ class DeliveryRunner:
             return other is not None
 
     async def _admitted(self, work: Work) -> Admitted | None:
-        """Wait for memory: there was room before the entry was read, and may be none now."""
-        while not work.stopping.is_set():
+        """Wait for memory: there was room before the entry was read, and may be none now.
+
+        Returns:
+            None if the job should be handed back instead.
+        """
+        while not (work.stopping.is_set() or self._gate.is_closed):
             if admitted := self._guard.try_admit(JOB_KIND):
                 return admitted
             work.lease.check()
@@ -178,11 +186,23 @@ class DeliveryRunner:
             what="finish",
         )
         if settled is Settlement.SETTLED:
+            self._gate.open()
             self._tally.processed()
             return "completed"
         return str(settled)
 
+    async def _hold(self, work: Work, error: HeadraceError) -> str:
+        """Begin nothing for a while, and give the entry back: it is not its job's fault."""
+        pause = self._gate.close(error, work.delivery.hold.entry_id)
+        if work.job is not None:
+            work.job.wait(f"Waiting, the next try in {pause:.0f} s: {error.code}: {error.detail}")
+            await self._reporter.tell(work.job)
+        await self._hand_back(work)
+        return "held"
+
     async def _fail(self, work: Work, entry: PreprocessEntry, error: BaseException) -> str:
+        if isinstance(error, HeadraceError) and error.systemic:
+            return await self._hold(work, error)
         failure = Failure.of(error)
         log.warning(
             "stream.attempt_failed",

@@ -13,6 +13,7 @@ from headrace_gpu_preprocessor.admission import MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.connections import command_client, lease_client
 from headrace_gpu_preprocessor.stream.entries import ReportMaker
+from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.housekeeping import Housekeeper
 from headrace_gpu_preprocessor.stream.job import Handler
 from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
@@ -46,6 +47,7 @@ class Session:
         self,
         settings: StreamSettings,
         slots: Slots,
+        gate: Gate,
         *,
         handler: Handler,
         guard: MemoryGuard,
@@ -58,6 +60,7 @@ class Session:
         Args:
             settings: of the stream.
             slots: how many jobs may run, and which do.
+            gate: closed while what every job needs is at fault.
             handler: does the work.
             guard: of the memory.
             tally: of what happened.
@@ -66,6 +69,7 @@ class Session:
         """
         self._settings = settings
         self._slots = slots
+        self._gate = gate
         self._guard = guard
         self._on_contact = on_contact
         self._clients = [command_client(settings), lease_client(settings)]
@@ -76,7 +80,7 @@ class Session:
         )
         make = ReportMaker(settings.consumer_name)
         self._reporter = Reporter(self._store, make)
-        parts = Parts(self._store, self._keeper, guard, self._reporter, make, tally)
+        parts = Parts(self._store, self._keeper, guard, gate, self._reporter, make, tally)
         self._runner = DeliveryRunner(handler, settings, parts)
         self._housekeeper = Housekeeper(
             self._store,
@@ -95,7 +99,7 @@ class Session:
         """React to slots that changed; called on the loop."""
         self._changed.set()
         reader = self._reader
-        if reader is not None and reader.asking > self._slots.free and not self._waking:
+        if reader is not None and reader.asking > self._places() and not self._waking:
             self._keep(self._waking, reader.wake())  # it would bring more than may run
 
     async def run(self, stop_asked: asyncio.Event, deadline: Callable[[], float]) -> None:
@@ -155,16 +159,20 @@ class Session:
             self._changed.clear()
             if self._slots.closed:
                 return 0
-            wanted = min(self._slots.free, self._settings.redis_batch_count)
+            wanted = min(self._places(), self._settings.redis_batch_count)
             room = self._guard.room(JOB_KIND, wanted)
             if room > 0:
                 return room
-            poll = _MEMORY_POLL_SECONDS if wanted else None
+            poll = _MEMORY_POLL_SECONDS if wanted else self._gate.seconds_left or None
             try:
                 async with asyncio.timeout(poll):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def _places(self) -> int:
+        """Return how many jobs may be begun now, but for memory."""
+        return self._gate.places(self._slots.free, busy=len(self._slots.running_ids()))
 
     async def _read_once(self, reader: BlockingReader, room: int) -> None:
         """Begin what was ours already, then what others left, then what is new."""
@@ -187,7 +195,7 @@ class Session:
         since = time.monotonic()
         claimed: Claimed = await self._store.claim(
             count=count,
-            running=self._slots.running_ids(),
+            running=[*self._slots.running_ids(), *([] if own else self._gate.pass_over())],
             idle_seconds=0 if own else self._settings.redis_visibility_timeout,
             own=own,
         )
@@ -214,7 +222,7 @@ class Session:
             if running is not None and running.lease.adopt(delivery.hold, since=since):
                 log.warning("stream.delivered_again", entry_id=delivery.hold.entry_id)
                 continue
-            if running is not None or self._slots.free == 0:
+            if running is not None or self._places() == 0:
                 self._keep(self._jobs, self._return(delivery))
                 continue
             lease = self._keeper.hold(delivery.hold, since=since)

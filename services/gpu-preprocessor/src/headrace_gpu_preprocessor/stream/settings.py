@@ -71,6 +71,16 @@ class StreamSettings(JobStreamSettings):
         description="No reports on progress while so many reports wait to be read. What ends or "
         "repeats a job is always reported",
     )
+    systemic_pause_seconds: float = Field(
+        default=5,
+        gt=0,
+        le=3_600,
+        description="Nothing is begun for so long when what every job needs is at fault, as Swift; "
+        "then one job tries, and the pause doubles for each that meets the fault again",
+    )
+    systemic_pause_max_seconds: float = Field(
+        default=60, gt=0, le=3_600, description="The longest of these pauses"
+    )
     consumer_name: _KeyName = Field(
         default_factory=socket.gethostname,
         description="One process only; a restarted one finds its entries by it. The host's name",

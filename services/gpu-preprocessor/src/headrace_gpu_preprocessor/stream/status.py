@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from headrace_common.contracts.cctv import Stage
 from headrace_gpu_preprocessor.admission import AdmissionView
 from headrace_gpu_preprocessor.stream import metrics
+from headrace_gpu_preprocessor.stream.gate import GateView
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.slots import Slots, Work
 
@@ -77,6 +78,9 @@ class StreamSnapshot(BaseModel):
     last_contact_seconds: float | None = Field(description="Since Redis answered last")
     counts: dict[str, int]
     admission: AdmissionView
+    waiting_for: GateView | None = Field(
+        default=None, description="What every job needs and is at fault, as Swift; null if nothing"
+    )
 
 
 class GroupReader:
