@@ -314,13 +314,13 @@ def test_threads_replace_a_token_once(
 
 
 def test_a_token_that_is_about_to_end_is_not_used(swift_store: SwiftStore) -> None:
-    swift_store.ping()
+    swift_store.get("a")
     session = swift_store._connections.identity._session
     assert session.auth is not None
     access = session.auth.auth_ref  # type: ignore[attr-defined]
     first = access.auth_token
     access._data["token"]["expires_at"] = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-    swift_store.ping()
+    swift_store.get("a")
     assert swift_store._connections.identity.token() != first
 
 
@@ -415,7 +415,7 @@ def test_a_server_that_hangs_ends_in_time(
     make_swift_store: MakeStore, servers: LocalServers, server: str
 ) -> None:
     patient, hasty = make_swift_store(), make_swift_store(**_HASTY)
-    patient.ping()
+    patient.get("a")
     if server == "swift":  # with a token
         hasty._connections.identity._session = patient._connections.identity._session
     servers.kill(server, signal.SIGSTOP)
@@ -427,6 +427,22 @@ def test_a_server_that_hangs_ends_in_time(
     finally:
         servers.kill(server, signal.SIGCONT)
     assert patient.put_new("b", b"1", TEXT).created
+
+
+@pytest.mark.parametrize("server", ["swift", "keystone"])
+def test_asking_whether_swift_is_well_does_not_take_long(
+    make_swift_store: MakeStore, servers: LocalServers, server: str
+) -> None:
+    store = make_swift_store(swift_read_timeout_seconds=30)
+    servers.kill(server, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(SwiftUnavailableError, match="does not answer"):
+            store.ping()
+        assert time.monotonic() - started < 4
+    finally:
+        servers.kill(server, signal.SIGCONT)
+    store.ping()
 
 
 def test_of_two_writers_in_flight_the_later_begun_stays(swift_store: SwiftStore) -> None:

@@ -1,12 +1,15 @@
 """A job from its entry to its five artefacts, with real video, the real model and real Swift."""
 
+import gc
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from headrace_common.contracts.cctv import ArtifactName, PreprocessEntry, Stage
@@ -20,6 +23,7 @@ from headrace_gpu_preprocessor.simulate import HlsServer, Scene, write_hls
 from headrace_gpu_preprocessor.stream import LeasedJob
 from headrace_gpu_preprocessor.stream.leases import Lease
 from headrace_gpu_preprocessor.stream.store import Hold
+from headrace_gpu_preprocessor.video.errors import StreamNotFoundError
 
 pytestmark = pytest.mark.stack
 
@@ -159,6 +163,39 @@ def test_an_attempt_goes_on_wherever_another_died(
             assert swift_store.head(result.folder + name) == head
     again = make_pipeline()(Told(entry).job)
     assert again == result
+
+
+def test_jobs_leave_no_connection_behind(
+    make_pipeline: MakePipeline, swift_store: SwiftStore, server: HlsServer
+) -> None:
+    """Each has a thread of its own, whose connection must not wait for the garbage collector."""
+    pipeline = make_pipeline()
+    port = urlsplit(swift_store.public_storage_url()).port
+    swift_store.ensure_container()
+    swift_store.release()
+
+    def fail(number: int) -> None:
+        with pytest.raises(StreamNotFoundError):
+            pipeline(Told(make_entry(f"{server.url}/nothing", jobId=f"job-{number}")).job)
+
+    gc.collect()
+    before = connections_to(port)
+    gc.disable()
+    try:
+        for number in range(20):
+            thread = threading.Thread(target=fail, args=(number,))
+            thread.start()
+            thread.join()
+        pipeline.prepare_storage()
+        pipeline.check_storage()
+        assert connections_to(port) == before
+    finally:
+        gc.enable()
+
+
+def connections_to(port: int | None) -> int:
+    found = psutil.Process().net_connections("tcp")
+    return sum(bool(each.raddr) and each.raddr.port == port for each in found)
 
 
 def test_too_little_of_the_road_is_tried_again_later(

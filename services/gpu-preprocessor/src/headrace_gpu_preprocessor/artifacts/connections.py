@@ -69,11 +69,24 @@ class Connections:
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
 
+    def release(self) -> None:
+        """Close the connection of this thread, which is about to end or to rest.
+
+        Without it the socket would stay open until the garbage collector comes by.
+        """
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            return
+        del self._local.connection
+        with self._lock:
+            self._open.discard(connection)
+        _close(connection)
+
     def close(self) -> None:
         """Close all; no other thread may be in a call."""
         with self._lock:
             for connection in list(self._open):
-                connection.close()
+                _close(connection)
         self.identity.close()
 
     def call(
@@ -148,7 +161,7 @@ class Connections:
                 self._open.add(connection)
         url, token = self.identity.storage_url(), self.identity.token()
         if url != connection.url:
-            connection.close()
+            _close(connection)
         connection.url, connection.token = url, token
         return connection
 
@@ -180,6 +193,23 @@ class Connections:
             settings = self._settings
             what += f"; user {settings.os_username!r} in project {settings.os_project_name!r}"
         return kind(what, retry_after=_retry_after(error))
+
+
+def _close(connection: Connection) -> None:
+    """Close a connection and its sockets.
+
+    The libraries only let go of these: urllib3 closes those of a pool that nobody has any more,
+    when the garbage collector finds it.
+    """
+    if connection.http_conn:
+        http = connection.http_conn[1]
+        if http.resp is not None:  # one that is an error counts as false
+            http.resp.close()
+        for adapter in http.request_session.adapters.values():
+            for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated over
+                    manager.pools[key].close()
+    connection.close()
 
 
 def _kind(status: int) -> type[SwiftError]:

@@ -1,6 +1,5 @@
 """OpenStack Swift: one container, and objects that are whole or not there."""
 
-import contextlib
 import hashlib
 import io
 from collections.abc import Callable
@@ -35,6 +34,8 @@ MAX_OBJECT_BYTES: Final = 128 * 1024 * 1024
 #: Names in one listing; a job has a handful of folders with five objects each.
 MAX_LISTED: Final = 10_000
 _CHUNK_BYTES: Final = 256 * 1024
+#: A server that says nothing for so long is not well.
+_PING_SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,17 @@ class SwiftStore:
         self._settings = settings
         self.container = settings.swift_container
         self._connections = Connections(settings)
+        # With a token of its own: asking for one may be what does not end.
+        self._impatient = Connections(_impatient(settings))
+
+    def release(self) -> None:
+        """Close the connection of this thread; the next call opens another."""
+        self._connections.release()
 
     def close(self) -> None:
         """Close all connections; no other thread may use the store any more."""
         self._connections.close()
+        self._impatient.close()
 
     def public_storage_url(self) -> str:
         """Return the URL of the account for those outside, `https://host/v1/AUTH_project`."""
@@ -93,11 +101,18 @@ class SwiftStore:
         )
 
     def ping(self) -> None:
-        """Ask Swift for the container, which need not be there; for readiness, so only once."""
-        with contextlib.suppress(SwiftNotFoundError):
-            self._connections.call(
+        """Ask Swift for the container, which need not be there.
+
+        For readiness, so only once, and not for long: whoever asks that has no patience.
+        """
+        try:
+            self._impatient.call(
                 "ping", lambda connection: connection.head_container(self.container), repeat=False
             )
+        except SwiftNotFoundError:
+            return
+        finally:
+            self._impatient.release()
 
     def ensure_container(self) -> None:
         """Make the container where it is missing, and set the keys of links where they differ.
@@ -261,3 +276,10 @@ class SwiftStore:
             if key is not None:
                 headers[name] = key.get_secret_value()
         return headers
+
+
+def _impatient(settings: SwiftSettings) -> SwiftSettings:
+    """Return the settings for a short question."""
+    names = ("swift_connect_timeout_seconds", "swift_read_timeout_seconds")
+    shorter = {name: min(getattr(settings, name), _PING_SECONDS) for name in names}
+    return settings.model_copy(update=shorter)

@@ -61,7 +61,10 @@ class Pipeline:
 
     def __call__(self, job: LeasedJob) -> CctvResult:
         """Do one job; errors as `Attempt.run`."""
-        return Attempt(self._parts, job).run()
+        try:
+            return Attempt(self._parts, job).run()
+        finally:
+            self._store.release()
 
     def prepare_storage(self) -> None:
         """Make the container, or bring its keys for links up to date; jobs would only make it.
@@ -72,6 +75,8 @@ class Pipeline:
             self._store.ensure_container()
         except HeadraceError as error:
             log.warning("pipeline.storage_not_prepared", code=error.code, error=error.detail)
+        finally:
+            self._store.release()
 
     def check_storage(self) -> None:
         """Check that Swift answers.
