@@ -27,6 +27,8 @@ from headrace_common.keys import Scope, create
 from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
 from headrace_common.settings import DatabaseSettings, ProcessSettings
 from headrace_common.web import Authenticator, create_app
+from headrace_gpu_preprocessor.background import BackgroundBuilder
+from headrace_gpu_preprocessor.background.device import Device
 from headrace_gpu_preprocessor.detection.detector import Detector
 from headrace_gpu_preprocessor.detection.load import load_detector
 from headrace_gpu_preprocessor.detection.settings import DetectionSettings
@@ -35,7 +37,9 @@ from headrace_gpu_preprocessor.on_demand import (
     OnDemandSettings,
     damage_detection_router,
 )
+from headrace_gpu_preprocessor.on_demand import service as service_module
 from headrace_gpu_preprocessor.on_demand.accept import wants_picture
+from headrace_gpu_preprocessor.on_demand.service import VideoOrder
 from headrace_gpu_preprocessor.simulate import Handler, HlsServer, Scene
 from headrace_gpu_preprocessor.video import ReadLimits
 from headrace_local.pytest_plugin import LocalServers
@@ -209,12 +213,16 @@ def test_what_is_accepted(accept: str, picture: bool) -> None:  # noqa: FBT001
     assert wants_picture(accept) is picture
 
 
+#: Too large for a float.
+_HUGE = f"[[[0,0],[1,1],[{'9' * 400},0]]]"
+
+
 def test_a_region_limits_where_damage_counts(client: httpx.Client, road: NDArray[np.uint8]) -> None:
     corner = json.dumps([[[0, 0], [0.1, 0], [0.1, 0.1], [0, 0.1]]])
     told = send(client, encoded(road), params={"region": corner}).json()["analysis"]
     assert told["damages"] == []
     assert told["road_pixels"] == pytest.approx(0.01 * 960 * 540, rel=0.05)
-    for wrong in ("{", "[]", "[[[0,0],[2,2],[1,0]]]", "[" * 10_000):
+    for wrong in ("{", "[]", "[[[0,0],[2,2],[1,0]]]", "[" * 10_000, _HUGE):
         assert_problem(send(client, encoded(road), params={"region": wrong}), 422, "invalid_region")
 
 
@@ -374,6 +382,35 @@ def test_a_stream(client: httpx.Client, server: HlsServer, streams: dict[str, Pa
     plain = client.post(VIDEO, json={"url": url, "sec": 3, "background": False}).json()
     assert plain["background"] is None
     assert plain["clip"]["samples"] == 3
+
+
+def test_the_device_that_counts_is_the_one_that_is_set(
+    detector: Detector,
+    server: HlsServer,
+    streams: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices: list[Any] = []
+
+    class Watched(BackgroundBuilder):
+        def __init__(self, samples: int, *, device: Device = "auto") -> None:
+            devices.append(device)
+            super().__init__(samples, device=device)
+
+    monkeypatch.setattr(service_module, "BackgroundBuilder", Watched)
+    service = OnDemand(
+        detector,
+        DetectionSettings(),
+        OnDemandSettings(),
+        guard=NETWORK,
+        limits=lambda seconds: ReadLimits(samples=9, wall_seconds=seconds + 10),
+        device="numpy",
+    )
+    try:
+        service.video(VideoOrder(server.add_vod("/cam", streams["ts"]), 1))
+    finally:
+        service.close()
+    assert devices == ["numpy"]
 
 
 def test_a_video_file(client: httpx.Client, server: HlsServer, streams: dict[str, Path]) -> None:

@@ -48,6 +48,7 @@ class PreprocessorProcess:
             limits=settings.read_limits,
             admit=self._admit,
             decoders=self._decoders,
+            device=settings.background_device,
         )
 
     def alive(self) -> list[Check]:

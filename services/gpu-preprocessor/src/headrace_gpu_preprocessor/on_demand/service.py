@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headrace_common.errors import HeadraceError
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.background import BackgroundBuilder
+from headrace_gpu_preprocessor.background.device import Device
 from headrace_gpu_preprocessor.detection.analysis import DamageAnalysis, analyse
 from headrace_gpu_preprocessor.detection.detector import Detector, Image
 from headrace_gpu_preprocessor.detection.drawing import draw, encode_jpeg
@@ -95,6 +96,7 @@ class OnDemand:
         limits: Callable[[float], ReadLimits],
         admit: Callable[[], AbstractContextManager[object]] = nullcontext,
         decoders: DecoderPool | None = None,
+        device: Device = "auto",
     ) -> None:
         """Make it; its threads start when they are first needed.
 
@@ -107,6 +109,7 @@ class OnDemand:
             admit: waits until there is memory for one more picture, and holds it; raises
                 UnavailableError if there is none for too long.
             decoders: has decoders that are started already, and is closed by its owner.
+            device: what counts the samples of backgrounds.
         """
         self.detector = detector
         self.settings = settings
@@ -115,6 +118,7 @@ class OnDemand:
         self._limits = limits
         self._admit = admit
         self._decoders = decoders
+        self._device = device
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(
             settings.on_demand_concurrency, thread_name_prefix="on-demand"
@@ -194,7 +198,7 @@ class OnDemand:
 
     def _background(self, order: VideoOrder, started: float) -> Finding:
         limits = self._limits(order.seconds)
-        builder = BackgroundBuilder(limits.samples)
+        builder = BackgroundBuilder(limits.samples, device=self._device)
         clip = self._read(order, limits, builder.add)
         built = builder.build(now=time.time())
         found = self._find(built.picture, built.usable, order.region, self._detection, started)
