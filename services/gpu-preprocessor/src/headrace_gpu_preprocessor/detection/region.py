@@ -1,7 +1,6 @@
 """Where the road is in each camera's picture: polygons, in shares of its width and height."""
 
 import json
-import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ DEFAULT_CAMERA: Final = "*"
 MAX_POLYGONS: Final = 32
 MAX_POINTS: Final = 200
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+#: Characters of a faulty point that are repeated.
+_LONGEST_SHOWN: Final = 100
 #: OpenCV draws with fractions of a pixel: 4 bits of them.
 _FRACTION_BITS: Final = 4
 
@@ -83,9 +84,22 @@ def _polygon(number: int, points: Any) -> Polygon:
 def _point(number: int, point: Any) -> Point:
     if not isinstance(point, list) or len(point) != 2:
         raise RegionError(f"polygon {number}: a point must be [x, y]")
-    if not all(isinstance(v, int | float) and math.isfinite(v) and 0 <= v <= 1 for v in point):
-        raise RegionError(f"polygon {number}: {point} is not within 0 to 1")
+    if not all(_is_share(value) for value in point):
+        raise RegionError(f"polygon {number}: {_shown(point)} is not within 0 to 1")
     return float(point[0]), float(point[1])
+
+
+def _is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1; JSON's true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _shown(point: Any) -> str:
+    """Return what was given, shortened; Python refuses to write very long integers out."""
+    try:
+        return repr(point)[:_LONGEST_SHOWN]
+    except ValueError:
+        return "a point"
 
 
 def _area(polygon: Polygon) -> float:
