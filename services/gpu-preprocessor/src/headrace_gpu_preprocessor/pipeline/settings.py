@@ -29,7 +29,7 @@ class PipelineSettings(SettingsGroup):
         default=50, ge=3, le=MAX_SAMPLES, description="Frames of a clip that make its background"
     )
     clip_extra_seconds: float = Field(
-        default=30, gt=0, description="Reading may take the clip's length and so much more"
+        default=30, gt=0, le=290, description="Reading may take the clip's length and so much more"
     )
     clip_memory_mib: int = Field(
         default=1024, ge=128, description="Address space of the decoder beyond its start"
@@ -88,5 +88,5 @@ class PipelineSettings(SettingsGroup):
         )
 
 
-#: Of one request: the clip's own deadline is always nearer.
+#: Of one request: the clip's own deadline, of MAX_CLIP_SECONDS and 290 at most, is always nearer.
 MAX_READ_SECONDS: Final = 900.0
