@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,7 +14,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Ended(Generic[Answer]):
-    """How a call ended: with an answer, or by raising."""
+    """How a call ended: with an answer, or by raising.
+
+    The error keeps its traceback without the variables of its frames.
+    """
 
     answer: Answer | None
     error: BaseException | None
@@ -37,10 +41,33 @@ def call_in_thread(name: str, call: Callable[[], Answer]) -> "asyncio.Future[End
         try:
             ended = Ended(call(), None)
         except BaseException as error:  # noqa: BLE001 - it is looked at by whoever awaits
+            _let_go(error)
             ended = Ended(None, error)
         with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
             loop.call_soon_threadsafe(tell, ended)
+        # The error's traceback has this very frame, which would keep the error.
+        del ended
 
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
     return future
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop the variables of every frame that an error, or one behind it, went through.
+
+    A frame that has caught an error and keeps it is a ring: error, traceback, frame, error. Only
+    the garbage collector breaks it, some time later, and until then a failed job's whole clip
+    would stay in memory beside the next one's. The lines stay, for the log.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        traceback.clear_frames(each.__traceback__)
+        waiting += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
