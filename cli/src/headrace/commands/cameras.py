@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from headrace.camera_output import print_camera_result
-from headrace.client import Client
+from headrace.client import Client, job_path
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
 from headrace.output import JsonOption, console, print_fields, print_json, print_json_line
@@ -140,12 +140,12 @@ def _print_accepted(answer: dict[str, Any]) -> None:
 def _followed(client: Client, job_id: str, *, as_json: bool) -> bool:
     """Follow a job, show what it led to, and tell whether it was completed."""
     status = follow(client, job_id, as_json=as_json)
-    job = client.results("GET", f"/jobs/{job_id}")
+    job = client.results("GET", job_path(job_id))
     if status is not JobStatus.COMPLETED:
         if job["error"] and not as_json:
             console.print(f"{job['error']['code']}: {job['error']['message']}", highlight=False)
         return False
-    artifacts = client.results("GET", f"/jobs/{job_id}/artifacts")["artifacts"]
+    artifacts = client.results("GET", f"{job_path(job_id)}/artifacts")["artifacts"]
     if as_json:
         told = {"job_id": job_id, "result": job["result"], "artifacts": artifacts}
         print_json_line({"event": "result", **told})

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.client import Client
+from headrace.client import Client, job_path
 from headrace.commands.demo_camera import download, look_at_camera
 from headrace.commands.jobs import print_accepted, send
 from headrace.commands.stack import StackPrinter
@@ -119,7 +119,7 @@ def _run_job(client: Client, recording: Path) -> dict[str, Any]:
     answer = send(client, recording, TOKEN, Lane.NORMAL, key=None, quiet=False)
     print_accepted(answer)
     follow(client, answer["job_id"], as_json=False)
-    job: dict[str, Any] = client.results("GET", f"/jobs/{answer['job_id']}")
+    job: dict[str, Any] = client.results("GET", job_path(answer["job_id"]))
     return job
 
 
@@ -168,7 +168,7 @@ def _print_urls(state: StackState, job: dict[str, Any]) -> None:
             ("upload API", f"{ingest}/docs"),
             ("jobs API", f"{results}/docs"),
             ("camera worker", f"{state.endpoints['preprocessor_url']}/docs"),
-            ("this job", f"{results}/jobs/{job['job_id']}"),
+            ("this job", results + job_path(job["job_id"])),
         ]
     )
     console.print("In another terminal, after `. .venv/bin/activate`:", style="dim")

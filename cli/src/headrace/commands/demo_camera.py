@@ -6,7 +6,7 @@ from typing import Any, Final
 import httpx
 
 from headrace.camera_output import print_camera_result
-from headrace.client import Client
+from headrace.client import Client, job_path
 from headrace.commands.cameras import ask, simulation
 from headrace.commands.verify import verify
 from headrace.following import follow
@@ -28,7 +28,7 @@ def look_at_camera(client: Client, folder: Path) -> dict[str, Any]:
         print_fields([("camera", camera["id"]), ("stream", camera["url"])])
         answer = ask(client, camera["id"], camera["url"], _CLIP_SECONDS)
         follow(client, answer["job_id"], as_json=False)
-    job: dict[str, Any] = client.results("GET", f"/jobs/{answer['job_id']}")
+    job: dict[str, Any] = client.results("GET", job_path(answer["job_id"]))
     if job["status"] == JobStatus.COMPLETED:
         print_heading("5  the road without its traffic, and the damage on it")
         _show(client, job, folder / "camera")
@@ -48,7 +48,7 @@ def download(client: Client, job_id: str, name: str, target: Path) -> Path:
     """Fetch an artefact through the link that the results service redirects to."""
     connection = client.connection
     answer = httpx.get(
-        f"{connection.results_url}/jobs/{job_id}/artifacts/{name}",
+        f"{connection.results_url}{job_path(job_id)}/artifacts/{name}",
         headers={"authorization": f"Bearer {connection.api_key}"},
         follow_redirects=True,
     )

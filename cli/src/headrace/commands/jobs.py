@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from headrace import completion
 from headrace.camera_output import print_camera_job
-from headrace.client import Client
+from headrace.client import Client, job_path
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
 from headrace.output import JsonOption, console, print_fields, print_json, print_table
@@ -172,10 +172,10 @@ def _age(age: timedelta) -> str:
 def show(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
     """Show a job with its timeline."""
     with Client() as client:
-        job = client.results("GET", f"/jobs/{job_id}")
-        timeline = client.results("GET", f"/jobs/{job_id}/timeline")
+        job = client.results("GET", path := job_path(job_id))
+        timeline = client.results("GET", f"{path}/timeline")
         camera = job["kind"] == JobKind.CCTV_PREPROCESS
-        files = client.results("GET", f"/jobs/{job_id}/artifacts") if camera else None
+        files = client.results("GET", f"{path}/artifacts") if camera else None
     if as_json:
         print_json({**job, "timeline": timeline["events"]})
         return
@@ -214,7 +214,7 @@ def watch(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
 def cancel(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
     """Cancel a job, wherever it is."""
     with Client() as client:
-        answer = client.ingest("DELETE", f"/jobs/{job_id}/cancel")
+        answer = client.ingest("DELETE", f"{job_path(job_id)}/cancel")
     if as_json:
         print_json(answer)
     else:

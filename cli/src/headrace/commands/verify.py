@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import httpx
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from headrace.client import Client
+from headrace.client import Client, job_path
 from headrace.connection import find_environment
 from headrace.failures import CommandError, ExitCode
 from headrace.output import JsonOption, print_json
@@ -116,9 +115,8 @@ def _read_directory(directory: Path) -> dict[str, bytes]:
 def _fetch(job_id: str) -> dict[str, bytes]:
     """Download a job's artefacts by the links that the results service gives."""
     with Client() as client:
-        listed: list[dict[str, Any]] = client.results(
-            "GET", f"/jobs/{quote(job_id, safe='')}/artifacts"
-        )["artifacts"]
+        answer = client.results("GET", f"{job_path(job_id)}/artifacts")
+    listed: list[dict[str, Any]] = answer["artifacts"]
     urls = {each["name"]: each["url"] for each in listed if each["name"] in {*ArtifactName}}
     if not urls:
         raise CommandError(f"job {job_id} has no set of artefacts", ExitCode.NOT_FOUND)
