@@ -1,6 +1,9 @@
 """The memory guard through a probe in a test's hands, the probes, and running out of memory."""
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +32,12 @@ KIND = "preprocess"
 
 
 class Card:
-    """A card of 10,000 MiB, as its driver and torch would show it."""
+    """A card or a pod of so many MiB, as a driver or the kernel would show it."""
 
     name = "card"
 
-    def __init__(self) -> None:
+    def __init__(self, total: int = 10_000) -> None:
+        self.total = total
         self.others = 0
         self.own = 0
         self.most = 0
@@ -46,8 +50,8 @@ class Card:
     def read(self) -> MemoryReading:
         if self.broken:
             raise RuntimeError("driver is gone")
-        free = 10_000 - self.others - self.own
-        return MemoryReading(free=free * MIB, total=10_000 * MIB, own=self.own * MIB)
+        free = self.total - self.others - self.own
+        return MemoryReading(free=free * MIB, total=self.total * MIB, own=self.own * MIB)
 
     def reset_peak(self) -> None:
         self.most = self.own
@@ -61,12 +65,20 @@ def card() -> Card:
     return Card()
 
 
-def guard_of(card: Card, *, job: int = 2_000, reserve: int = 500, on: bool = True) -> MemoryGuard:
+def guard_of(
+    card: Card,
+    *,
+    job: int = 2_000,
+    reserve: int = 500,
+    on: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> MemoryGuard:
     return MemoryGuard(
         card,
         AdmissionSettings(
             gpu_memory_guard=on, gpu_memory_job_mib=job, gpu_memory_reserve_mib=reserve
         ),
+        clock=clock,
     )
 
 
@@ -130,6 +142,64 @@ def test_switched_off_it_admits_everything(card: Card) -> None:
 
 def test_a_job_that_is_guessed_larger_than_the_card_does_not_wait_for_ever(card: Card) -> None:
     assert guard_of(card, job=50_000).room(KIND, 2) == 1
+
+
+@pytest.mark.parametrize("total", [1_536, 2_048])
+def test_in_a_small_pod_what_the_process_itself_has_is_not_waited_for(total: int) -> None:
+    """Model, libraries and all: they never become free, whatever else does."""
+    pod = Card(total)
+    pod.use(600)
+    guard = guard_of(pod, job=4_000, reserve=512)
+    assert guard.room(KIND, 3) == 1
+    admitted = guard.try_admit(KIND)
+    assert admitted
+    pod.use(300)
+    assert guard.room(KIND, 1) == 0
+    pod.use(-300)
+    admitted.release()
+    assert guard.room(KIND, 1) == 1
+
+
+def test_what_others_have_is_waited_for_until_less_is_tried() -> None:
+    """A job of less than it is taken to need is better than none for ever."""
+    now = 0.0
+    pod = Card(2_048)
+    pod.use(600)
+    pod.others = 700
+    guard = guard_of(pod, job=1_000, reserve=512, clock=lambda: now)
+    assert guard.room(KIND, 1) == 0
+    while guard.room(KIND, 1) == 0 and now < 3_600:
+        now += 10
+    assert 100 <= now <= 300
+    now += 10  # until an entry is there
+    admitted = guard.try_admit(KIND)
+    assert admitted
+    assert guard.room(KIND, 1) == 0
+    now += 100_000
+    assert guard.room(KIND, 1) == 0, "beside one that runs, what is needed is needed"
+    admitted.release()
+    assert guard.room(KIND, 1) == 0, "jobs waited for the one that ran"
+
+
+def test_the_reserve_is_never_given_away() -> None:
+    now = 0.0
+    pod = Card(4_096)
+    pod.others = 3_700
+    guard = guard_of(pod, job=1_000, reserve=512, clock=lambda: now)
+    assert guard.room(KIND, 1) == 0
+    now += 100_000
+    assert guard.room(KIND, 1) == 0
+
+
+def test_who_waits_for_memory_hears_of_a_stop(card: Card) -> None:
+    guard = guard_of(card)
+    card.others = 9_000
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(NoRoomError):
+        guard.admit(KIND, timeout=30, stop=stop)
+    assert time.monotonic() - began < 5
 
 
 def test_a_probe_that_fails_holds_nothing_up(card: Card) -> None:

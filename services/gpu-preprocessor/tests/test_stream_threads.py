@@ -41,13 +41,10 @@ class Reader:
         try:
             self._fail(clip)
         except ValueError as error:
-            kept = error
-            try:
-                raise KeyError("behind")
-            except KeyError as behind:
-                behind.__cause__ = kept
-                kept.__cause__ = behind  # a ring of causes, as foreign code can make
-                raise ExceptionGroup("both", [kept, behind]) from None
+            kept, behind = error, KeyError("behind")
+            behind.__cause__ = kept
+            kept.__cause__ = behind  # a ring of causes, as foreign code can make
+            raise ExceptionGroup("both", [kept, behind]) from None
 
     def _fail(self, clip: Clip) -> None:
         raise ValueError("the clip is bad", id(clip))

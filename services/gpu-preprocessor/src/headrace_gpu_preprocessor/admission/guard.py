@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -19,8 +20,10 @@ log = structlog.get_logger()
 MIB: Final = 1024 * 1024
 #: Once jobs wait, so much more than they need must be free, lest they stop and go.
 _HYSTERESIS: Final = 0.1
-#: A need is never taken for more than this share of all memory: it would wait for ever.
+#: A need is never taken for more than this share of all memory that can become free.
 _MOST_SHARE: Final = 0.9
+#: While nothing runs and jobs have waited for so long, what one is taken to need halves each time.
+_PATIENCE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 
 
@@ -97,9 +100,16 @@ class MemoryGuard:
     jobs are admitted, because out of memory is survived too.
     """
 
-    def __init__(self, probe: MemoryProbe, settings: AdmissionSettings) -> None:
-        """Guard the memory that `probe` measures."""
+    def __init__(
+        self,
+        probe: MemoryProbe,
+        settings: AdmissionSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Guard the memory that `probe` measures; `clock` tells monotonic seconds."""
         self._probe = probe
+        self._clock = clock
         self._enabled = settings.gpu_memory_guard
         self._reserve = settings.gpu_memory_reserve_mib * MIB
         self._start = Estimate(settings.gpu_memory_job_mib * MIB)
@@ -108,6 +118,10 @@ class MemoryGuard:
         self._baseline = 0
         self._most_at_once = 0
         self._held_since: float | None = None
+        #: When the last job ended; others were in the way before.
+        self._idle_since = clock()
+        #: How often the need was halved that nothing could meet; until a job is admitted.
+        self._halvings = 0
         self._probe_failed = False
         self._lock = threading.RLock()
 
@@ -138,26 +152,28 @@ class MemoryGuard:
                     other.alone = False
             admitted = Admitted(self, kind, self._estimate(kind).need_bytes, alone=alone)
             self._admitted.add(admitted)
+            self._halvings = 0
             self._most_at_once = max(self._most_at_once, len(self._admitted))
             return admitted
 
-    def admit(self, kind: str, *, timeout: float) -> Admitted:
-        """Wait for room, up to `timeout` seconds.
+    def admit(self, kind: str, *, timeout: float, stop: threading.Event | None = None) -> Admitted:
+        """Wait for room, up to `timeout` seconds or until `stop` is set.
 
         Raises:
             NoRoomError: there was none.
         """
+        stop = stop or threading.Event()
         deadline = time.monotonic() + timeout
         while (admitted := self.try_admit(kind)) is None:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or stop.wait(_POLL_SECONDS):
                 raise NoRoomError("not enough free memory; try again")
-            time.sleep(_POLL_SECONDS)
         return admitted
 
     def release(self, admitted: Admitted) -> None:
         """Take room back, and learn from what was used; called by `Admitted.release`."""
         with self._lock:
             self._admitted.discard(admitted)
+            self._idle_since = self._clock()
             if not self._enabled:
                 return
             try:
@@ -181,7 +197,7 @@ class MemoryGuard:
                 enabled=self._enabled,
                 probe=self._probe.name,
                 holding=held is not None,
-                held_seconds=0.0 if held is None else round(time.monotonic() - held, 1),
+                held_seconds=0.0 if held is None else round(self._clock() - held, 1),
                 free_bytes=room.reading.free if room else None,
                 total_bytes=room.reading.total if room else None,
                 promised_bytes=room.promised if room else 0,
@@ -212,11 +228,24 @@ class MemoryGuard:
         return _Room(reading, promised)
 
     def _fits(self, room: _Room, kind: str, before: int) -> bool:
-        """Whether one more job fits beside `before` others that were not admitted yet."""
-        need = self._estimate(kind).need_bytes
-        margin = int(need * _HYSTERESIS) if self._held_since is not None else 0
-        wanted = min(need + margin + self._reserve, int(room.reading.total * _MOST_SHARE))
-        return room.after(need, before) >= wanted
+        """Whether one more job fits beside `before` others that were not admitted yet.
+
+        What this process has without any job never becomes free, nor may what others have: a
+        job that waits for either would wait for ever, where a smaller one fits. Only the reserve
+        is never given away.
+        """
+        reading, need = room.reading, self._estimate(kind).need_bytes
+        wanted = need
+        resident = self._baseline if self._admitted else reading.own
+        if self._held_since is not None:
+            wanted += int(need * _HYSTERESIS)
+        if not self._admitted:
+            if self._held_since is not None:
+                held = self._clock() - max(self._held_since, self._idle_since)
+                self._halvings = max(self._halvings, int(held // _PATIENCE_SECONDS))
+            wanted = int(wanted * 0.5**self._halvings)
+        most = int((reading.total - resident) * _MOST_SHARE)
+        return room.after(need, before) >= min(wanted + self._reserve, most)
 
     def _begin_to_measure(self) -> None:
         self._most_at_once = 0
@@ -238,11 +267,11 @@ class MemoryGuard:
         }
         metrics.HOLDING.set(holding)
         if holding:
-            self._held_since = time.monotonic()
+            self._held_since = self._clock()
             metrics.HOLDS.inc()
             log.warning("admission.holding", **facts)
         elif self._held_since is not None:
-            seconds = round(time.monotonic() - self._held_since, 1)
+            seconds = round(self._clock() - self._held_since, 1)
             self._held_since = None
             log.info("admission.released", held_seconds=seconds, **facts)
 
