@@ -55,8 +55,8 @@ bench: setup ## Run the benchmarks, each against a peer or a limit in the same r
 	$(BIN)/python benchmarks/upload_throughput.py
 	$(BIN)/python benchmarks/background.py
 	$(BIN)/python benchmarks/detection.py
-	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/hostile_streams.py
+	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
 
 reference: setup ## Write the OpenAPI files and the settings page from the code
