@@ -1,5 +1,6 @@
 """The HTTP side of the service."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -29,11 +30,13 @@ def build_app(settings: PreprocessorSettings) -> FastAPI:
         }
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(process.start)
+        watch = asyncio.create_task(_stop_with(app.state.stopping, process))
         try:
             yield
         finally:
+            watch.cancel()
             await to_thread.run_sync(process.stop)
 
     app = create_app(
@@ -46,9 +49,21 @@ def build_app(settings: PreprocessorSettings) -> FastAPI:
         json_metrics=json_metrics,
         lifespan=lifespan,
     )
+    # `web.serve` replaces it by the event that it sets when the server stops.
+    app.state.stopping = asyncio.Event()
     app.state.authenticator = Authenticator(
         process.key_database, legacy_open=settings.legacy_open_endpoints
     )
     app.include_router(control_router(process.consumer, started_at=started_at))
     app.include_router(damage_detection_router(process.on_demand))
     return app
+
+
+async def _stop_with(stopping: asyncio.Event, process: PreprocessorProcess) -> None:
+    """Ask the process to stop as soon as the server does.
+
+    The lifespan ends only after the last open request has: until then entries would be taken
+    that nobody has the time to work on. Asking does not wait for anything.
+    """
+    await stopping.wait()
+    process.ask_to_stop()

@@ -1,6 +1,8 @@
 """Everything this process is made of; it connects to nothing until it is started."""
 
 import threading
+import time
+from typing import Final
 
 import structlog
 
@@ -18,7 +20,9 @@ from headrace_gpu_preprocessor.video import DecoderPool
 log = structlog.get_logger()
 
 #: What requests on demand are called where memory is estimated: they differ from jobs.
-ON_DEMAND_KIND = "on_demand"
+ON_DEMAND_KIND: Final = "on_demand"
+#: After the deadline so long for what should only close connections.
+_CLOSE_SECONDS: Final = 1.0
 
 
 class PreprocessorProcess:
@@ -35,6 +39,8 @@ class PreprocessorProcess:
         self.key_database = (
             None if keys is None else Database(keys, application_name="headrace-gpu-preprocessor")
         )
+        self._stopping = threading.Event()
+        self._deadline = 0.0
         self._guard = MemoryGuard(choose_probe(settings), settings)
         detector = load_detector(settings)
         self._decoders = DecoderPool()
@@ -79,14 +85,34 @@ class PreprocessorProcess:
         self._decoders.warm()
         self.consumer.start()
 
+    def ask_to_stop(self) -> None:
+        """Take nothing new; what runs gets SHUTDOWN_GRACE_SECONDS from now, then goes back."""
+        if self._stopping.is_set():
+            return
+        grace = self._settings.shutdown_grace_seconds
+        self._deadline = time.monotonic() + grace
+        self._stopping.set()
+        self.consumer.ask_to_stop(grace_seconds=grace)
+        self.on_demand.ask_to_stop()
+
     def stop(self) -> None:
-        """Take nothing new; what runs gets SHUTDOWN_GRACE_SECONDS, then goes back."""
-        self.consumer.stop(grace_seconds=self._settings.shutdown_grace_seconds)
-        self.on_demand.close()
-        self._pipeline.close()
+        """Stop, and wait for what runs for as long as `ask_to_stop` has left."""
+        self.ask_to_stop()
+        self.consumer.stop(grace_seconds=self._seconds_left)
+        self.on_demand.close(timeout_seconds=self._seconds_left)
+        # A job that was left behind may still upload.
+        closing = threading.Thread(target=self._pipeline.close, name="close-storage", daemon=True)
+        closing.start()
+        closing.join(self._seconds_left + _CLOSE_SECONDS)
         self._decoders.close()
         if self.key_database is not None:
             self.key_database.close()
 
+    @property
+    def _seconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
     def _admit(self) -> Admitted:
-        return self._guard.admit(ON_DEMAND_KIND, timeout=self._settings.on_demand_wait_seconds)
+        return self._guard.admit(
+            ON_DEMAND_KIND, timeout=self._settings.on_demand_wait_seconds, stop=self._stopping
+        )

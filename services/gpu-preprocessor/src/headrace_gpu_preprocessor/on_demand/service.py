@@ -129,19 +129,29 @@ class OnDemand:
             wait_seconds=settings.on_demand_wait_seconds,
         )
 
-    def close(self) -> None:
-        """End what runs at its next frame, and take nothing more."""
+    def ask_to_stop(self) -> None:
+        """Take nothing more; what runs ends at its next frame."""
         self._stopping.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def close(self, *, timeout_seconds: float = 30) -> None:
+        """End what runs at its next frame, and wait for that; no longer than `timeout_seconds`."""
+        self.ask_to_stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        waiting = threading.Thread(target=self._threads.shutdown, name="on-demand-end", daemon=True)
+        waiting.start()
+        waiting.join(timeout_seconds)
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Wait for a turn and run blocking work in a thread, with the caller's log context.
 
         Raises:
             BusyError: no turn in time.
+            StoppingError: it has been asked to stop.
         """
         context = contextvars.copy_context()
         async with self.slots.turn():
+            if self._stopping.is_set():
+                raise StoppingError("this process stops; ask again")
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, context.run, work)
 

@@ -1,0 +1,112 @@
+"""The service as it is run: what a stop does while requests and jobs are under way."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from stream_harness import PASSWORD, Bench, free_port
+
+from headrace_gpu_preprocessor.artifacts import SwiftSettings
+from headrace_gpu_preprocessor.simulate import HlsServer
+from headrace_local.waiting import wait_until
+
+pytestmark = pytest.mark.stack
+
+GRACE_SECONDS = 4
+#: What the end of a process may take beside: closing connections, decoders, the interpreter.
+MARGIN_SECONDS = 3.5
+
+
+def env_text(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+class Service:
+    """The process, by its environment."""
+
+    def __init__(self, bench: Bench, swift: SwiftSettings, log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        told = {n.upper(): env_text(v) for n, v in swift.model_dump().items() if v is not None}
+        env = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **told,
+            "PORT": str(self.port),
+            "REDIS_URL": bench.url,
+            "REDIS_PASSWORD": PASSWORD,
+            "REDIS_STREAM": bench.stream,
+            "CONSUMER_NAME": "one",
+            "HLS_ALLOWED_HOSTS": "127.0.0.1",
+            "GPU_MEMORY_GUARD": "false",
+            "LEGACY_OPEN_ENDPOINTS": "true",
+            "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
+        }
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "headrace_gpu_preprocessor"],
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(self.status, seconds=60)
+
+    def status(self) -> dict[str, Any] | None:
+        assert self.process.poll() is None, self.log.read_text()[-3_000:]
+        try:
+            answer: dict[str, Any] = httpx.get(f"{self.url}/worker/status", timeout=5).json()
+        except httpx.TransportError:
+            return None
+        return answer
+
+    def open_request(self) -> socket.socket:
+        """Send a request whose body does not come to its end."""
+        client = socket.create_connection(("127.0.0.1", self.port))
+        client.sendall(
+            b"POST /api/v1/damage-detection/video HTTP/1.1\r\nhost: x\r\n"
+            b'content-type: application/json\r\ncontent-length: 100\r\n\r\n{"url": '
+        )
+        return client
+
+
+@pytest.fixture
+def service(bench: Bench, swift_settings: SwiftSettings, tmp_path: Path) -> Iterator[Service]:
+    made = Service(bench, swift_settings, tmp_path / "service.log")
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def test_a_stop_takes_nothing_new_and_has_one_deadline_for_all(
+    service: Service, bench: Bench, server: HlsServer, streams: dict[str, Path]
+) -> None:
+    live = server.add_live("/live", streams["ts"])
+    bench.add(hls=live, sec="60")
+    wait_until(service.status, lambda seen: bool(seen and seen["slots"]))
+    [first] = bench.redis.xrange(bench.stream)
+    with service.open_request():
+        # The server has the request, as it has answered one that came after it.
+        wait_until(service.status)
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: b"stream.stopping" in service.log.read_bytes(), seconds=GRACE_SECONDS)
+        bench.add(hls=live, sec="60")
+        code = service.process.wait(GRACE_SECONDS + 30)
+        seconds = time.monotonic() - began
+    log = service.log.read_text()
+    assert code == 0, log[-3_000:]
+    assert seconds < GRACE_SECONDS + MARGIN_SECONDS, "one grace for requests and jobs, not two"
+    [group] = bench.redis.xinfo_groups(bench.stream)
+    assert group["last-delivered-id"] == first[0], "the second entry is for others"
+    [pending] = bench.redis.xpending_range(bench.stream, "workers", "-", "+", 10)
+    assert (pending["message_id"], pending["consumer"]) == (first[0], "handed-back")
+    assert pending["times_delivered"] == 0
