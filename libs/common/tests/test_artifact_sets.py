@@ -240,6 +240,9 @@ def test_what_is_no_json_is_not_written() -> None:
         ("http://user@[::1]:80/a", "http://[::1]:80/a"),
         ("http://a@b@host/x", "http://host/x"),
         ("https://host", "https://host"),
+        ("https://host/hdnts=exp=1~acl=%2f*~hmac=abc/x.m3u8", "https://host/hdnts=[redacted]"),
+        ("https://host/hdnts=[redacted]", "https://host/hdnts=[redacted]"),
+        ("https://host/cam=3/x.m3u8", "https://host/cam=3/x.m3u8"),
     ],
 )
 def test_secrets_of_a_url_are_not_told(url: str, told: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from headrace_common.artifact_sets.canonical import canonical_json
 from headrace_common.artifact_sets.keys import key_id
 from headrace_common.contracts.cctv import ArtifactName
+from headrace_common.telemetry.secrets import without_secrets
 
 ALGORITHM: Final = "Ed25519"
 SIGNATURE: Final = "signature"
@@ -19,10 +20,13 @@ RECORDED: Final = tuple(name for name in ArtifactName if name is not ArtifactNam
 
 
 def public_url(url: str) -> str:
-    """Return a URL as it may be told: without user, password, query and fragment."""
+    """Return a URL as it may be told: without user, password, query and fragment.
+
+    What looks like a token in its path, the Akamai way, is left out as well.
+    """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return without_secrets(urlunsplit((parts.scheme, host, parts.path, "", "")))
 
 
 class _Record(BaseModel):
