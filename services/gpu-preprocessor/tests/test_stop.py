@@ -1,10 +1,12 @@
 """The service as it is run: what a stop does while requests and jobs are under way."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,14 @@ from pydantic import SecretStr
 from stream_harness import PASSWORD, Bench, free_port
 
 from headrace_gpu_preprocessor.artifacts import SwiftSettings
+from headrace_common.netguard import NetGuard
+from headrace_gpu_preprocessor.detection.load import load_detector
+from headrace_gpu_preprocessor.detection.settings import DetectionSettings
+from headrace_gpu_preprocessor.on_demand import OnDemand
+from headrace_gpu_preprocessor.on_demand.errors import StoppingError
+from headrace_gpu_preprocessor.on_demand.settings import OnDemandSettings
 from headrace_gpu_preprocessor.simulate import HlsServer
+from headrace_gpu_preprocessor.video import ReadLimits
 from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
@@ -110,3 +119,36 @@ def test_a_stop_takes_nothing_new_and_has_one_deadline_for_all(
     [pending] = bench.redis.xpending_range(bench.stream, "workers", "-", "+", 10)
     assert (pending["message_id"], pending["consumer"]) == (first[0], "handed-back")
     assert pending["times_delivered"] == 0
+
+
+def test_requests_that_wait_are_sent_away_and_one_that_hangs_is_left(guard: NetGuard) -> None:
+    detection = DetectionSettings()
+    on_demand = OnDemand(
+        load_detector(detection),
+        detection,
+        OnDemandSettings(),
+        guard=guard,
+        limits=lambda seconds: ReadLimits(samples=9, wall_seconds=seconds),
+    )
+    begun, end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        end.wait(30)
+
+    async def ask() -> float:
+        first = asyncio.create_task(on_demand.run(hang))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(on_demand.run(hang))
+        await asyncio.sleep(0)
+        on_demand.ask_to_stop()
+        began = time.monotonic()
+        await asyncio.to_thread(on_demand.close, timeout_seconds=0.2)
+        seconds = time.monotonic() - began
+        end.set()
+        await first
+        with pytest.raises(StoppingError):
+            await second
+        return seconds
+
+    assert asyncio.run(ask()) < 5

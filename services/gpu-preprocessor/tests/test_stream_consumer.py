@@ -239,6 +239,30 @@ def test_a_lowered_read_is_woken_instead_of_bringing_too_much(bench: Bench) -> N
     assert effects.most_at_once == 1
 
 
+def test_a_lowered_read_is_woken_once_and_the_next_ones_sleep(bench: Bench) -> None:
+    consumer = bench.consumer(Effects(), max_concurrency=8, redis_block_ms=60_000)
+    wait_until(lambda: _blocked(bench) == 1)
+    before = _calls(bench)
+    consumer.set_concurrency(4)
+    consumer.set_concurrency(1)
+    time.sleep(1.5)  # a rate is looked at; nothing is waited for
+    more = {name: number - before.get(name, 0) for name, number in _calls(bench).items()}
+    assert more.get("cmdstat_xreadgroup", 0) <= 3
+    assert 1 <= more["cmdstat_client|unblock"] <= 3
+    [job] = bench.add()
+    bench.wait_ended([job])
+
+
+def _calls(bench: Bench) -> dict[str, int]:
+    """Calls of each command that reads and wakes."""
+    stats = bench.redis.info("commandstats")
+    return {
+        name: int(stats[name]["calls"])
+        for name in ("cmdstat_xreadgroup", "cmdstat_client|unblock")
+        if name in stats
+    }
+
+
 def _blocked(bench: Bench) -> int:
     return int(bench.redis.info("clients")["blocked_clients"])
 

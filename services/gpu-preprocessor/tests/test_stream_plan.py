@@ -122,6 +122,11 @@ def test_settings_have_the_names_of_the_requirements(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CONSUMER_NAME", "handed-back")
     with pytest.raises(BadSettingsError, match="CONSUMER_NAME"):
         StreamSettings.load()
+    monkeypatch.setenv("CONSUMER_NAME", "pod-1")
+    monkeypatch.setenv("REDIS_GROUP", "results")
+    with pytest.raises(BadSettingsError, match="REDIS_GROUP"):
+        StreamSettings.load()
+    monkeypatch.setenv("REDIS_GROUP", "g")
     for name in ("REDIS_DLQ_STREAM", "REDIS_STREAM", "CONSUMER_NAME"):
         monkeypatch.delenv(name)
     plain = StreamSettings.load()

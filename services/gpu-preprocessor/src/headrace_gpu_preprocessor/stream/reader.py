@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -79,9 +80,9 @@ class BlockingReader:
             asked_at,
         )
 
-    async def wake(self) -> None:
-        """Make a read that is under way return now."""
-        while self.asking and self._client_id is not None:
+    async def wake(self, most: Callable[[], int]) -> None:
+        """Make a read return now that may bring more than `most`; not one that follows it."""
+        while self.asking > most() and self._client_id is not None:
             with contextlib.suppress(redis.RedisError, OSError):  # then the read fails too
                 await self._store.unblock(self._client_id)
             await asyncio.sleep(_WAKE_SECONDS)

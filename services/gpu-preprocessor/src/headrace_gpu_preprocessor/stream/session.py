@@ -100,7 +100,7 @@ class Session:
         self._changed.set()
         reader = self._reader
         if reader is not None and reader.asking > self._places() and not self._waking:
-            self._keep(self._waking, reader.wake())  # it would bring more than may run
+            self._keep(self._waking, reader.wake(self._places))  # it would bring more than may run
 
     async def run(self, stop_asked: asyncio.Event, deadline: Callable[[], float]) -> None:
         """Consume until `stop_asked`, then stop in good order by `deadline` (monotonic)."""

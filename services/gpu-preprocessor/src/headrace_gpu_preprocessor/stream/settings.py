@@ -5,7 +5,12 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM, REPORTS_SUFFIX
+from headrace_common.contracts.cctv import (
+    DEFAULT_GROUP,
+    DEFAULT_STREAM,
+    REPORTS_SUFFIX,
+    RESULTS_GROUP,
+)
 from headrace_common.settings import JobStreamSettings
 
 #: Entries that were handed back stay pending with this consumer until somebody takes them.
@@ -110,6 +115,16 @@ class StreamSettings(JobStreamSettings):
         if name == HANDED_BACK:
             raise ValueError(f"{HANDED_BACK!r} is where entries wait that were handed back")
         return name
+
+    @field_validator("redis_group")
+    @classmethod
+    def _not_of_results(cls, group: str) -> str:
+        if group == RESULTS_GROUP:
+            raise ValueError(
+                f"{RESULTS_GROUP!r} reads along for the results service: each would "
+                "have half of the entries"
+            )
+        return group
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
