@@ -144,6 +144,15 @@ class VideoMemoryLimitError(VideoError):
     title = "Decoding needs too much memory"
 
 
+class DecoderKilledError(VideoError):
+    """The decoder was killed from outside, for want of memory mostly; not by its own limits."""
+
+    code = "decoder_killed"
+    status = 503
+    title = "Decoder killed"
+    retryable = True
+
+
 class DecoderCrashedError(VideoError):
     """The decoder ended by itself; the stream is to blame until shown otherwise."""
 

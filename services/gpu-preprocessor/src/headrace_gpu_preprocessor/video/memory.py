@@ -30,7 +30,11 @@ class FrameMemory:
             OSError: the system has none.
         """
         self.descriptor = _anonymous_file(size)
-        self._map = mmap.mmap(self.descriptor, size, prot=mmap.PROT_READ)
+        try:
+            self._map = mmap.mmap(self.descriptor, size, prot=mmap.PROT_READ)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
         self._used = 0
 
     def next(self, width: int, height: int) -> NDArray[np.uint8]:
@@ -57,6 +61,10 @@ def _anonymous_file(size: int) -> int:
             file.truncate(size)
             return os.dup(file.fileno())
     descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, size)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    try:
+        os.ftruncate(descriptor, size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor

@@ -43,7 +43,7 @@ class DecoderPool:
         with self._changed:
             if self._closed:
                 return
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._keep, name="decoder-pool", daemon=True)
                 self._thread.start()
             self._wanted = True
@@ -95,7 +95,7 @@ class DecoderPool:
             for _ in range(missing):
                 try:
                     spare = DecoderProcess()
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - the spares of later clips need the thread
                     # The clip that needs one tries again, and tells if that fails.
                     log.warning("video.no_spare_decoder", error=repr(error))
                     break

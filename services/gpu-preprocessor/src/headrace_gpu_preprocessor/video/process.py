@@ -29,21 +29,11 @@ class DecoderProcess:
         self._frames: FrameMemory | None = None
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [
-                    sys.executable,
-                    "-I",
-                    "-m",
-                    "headrace_gpu_preprocessor.decoder",
-                    str(theirs.fileno()),
-                ],
-                pass_fds=(theirs.fileno(),),
-                env=_ENVIRONMENT,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            try:
+                self._process = _started(theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
         self.channel = Channel(ours)
 
     @property
@@ -88,3 +78,16 @@ class DecoderProcess:
         self.channel.socket.close()
         if self._frames is not None:
             self._frames.close()
+
+
+def _started(descriptor: int) -> subprocess.Popen[bytes]:
+    """Start a decoder that has one descriptor of ours, and no other."""
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-I", "-m", _MODULE, str(descriptor)],
+        pass_fds=(descriptor,),
+        env=_ENVIRONMENT,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,22 +10,26 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from headrace_common.errors import HeadraceError
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.decoder.decode import Order
+from headrace_gpu_preprocessor.decoder.protocol import Channel, ProtocolError, read_frame
 from headrace_gpu_preprocessor.decoder.protocol import Kind as Message
-from headrace_gpu_preprocessor.decoder.protocol import ProtocolError, read_frame
 from headrace_gpu_preprocessor.video import errors
 from headrace_gpu_preprocessor.video.desk import Desk, desk_for
 from headrace_gpu_preprocessor.video.file import FileSource, open_source
 from headrace_gpu_preprocessor.video.limits import MAX_SAMPLES, ReadLimits
+from headrace_gpu_preprocessor.video.memory import FrameMemory
 from headrace_gpu_preprocessor.video.pool import DecoderPool
 from headrace_gpu_preprocessor.video.process import DecoderProcess
 from headrace_gpu_preprocessor.video.report import ClipReport, make_report
 from headrace_gpu_preprocessor.video.sniff import HLS, Kind
 from headrace_gpu_preprocessor.video.source import Source
+
+log = structlog.get_logger()
 
 #: Processor seconds of the decoder for each second of wall clock: it has two threads.
 _CPU_PER_SECOND: Final = 2
@@ -123,22 +128,16 @@ class ClipReader:
         )
         self._desk = desk_for(source)
         try:
-            yield from self._serve(self._process, source, self._desk)
+            yield from self._serve(source, self._desk)
         except TimeoutError as error:
             raise errors.VideoTimeLimitError("decoding the clip took longer than it may") from error
         except (EOFError, ConnectionError) as error:
-            code = self._process.exit_code()
-            raise errors.DecoderCrashedError(f"the decoder ended with code {code}") from error
+            raise _ended(self._process.exit_code()) from error
         except ProtocolError as error:
             raise errors.DecoderCrashedError(f"the decoder sent nonsense: {error}") from error
 
-    def _serve(
-        self, process: DecoderProcess, source: Source | FileSource, desk: Desk
-    ) -> Iterator[Frame]:
-        channel = process.channel
-        channel.socket.settimeout(source.left())
-        container = source.container if isinstance(source, FileSource) else HLS
-        frames = process.begin(self._order(container), self._frame_bytes())
+    def _serve(self, source: Source | FileSource, desk: Desk) -> Iterator[Frame]:
+        channel, frames = self._begun(source)
         while True:
             channel.socket.settimeout(source.left())
             kind, payload = channel.receive()
@@ -155,6 +154,26 @@ class ClipReader:
                     answer = desk.answer(kind, payload)
                     if answer is not None:
                         channel.send(Message.DATA, answer)
+
+    def _begun(self, source: Source | FileSource) -> tuple[Channel, FrameMemory]:
+        """Give the decoder its order; a spare that died meanwhile is replaced, once."""
+        assert self._process is not None  # noqa: S101 - it was started before the source
+        try:
+            return self._ordered(self._process, source)
+        except ConnectionError:
+            if self._decoders is None:
+                raise
+        log.warning("video.spare_decoder_died", exit_code=self._process.exit_code())
+        self._process.close()
+        self._process = DecoderProcess()
+        return self._ordered(self._process, source)
+
+    def _ordered(
+        self, process: DecoderProcess, source: Source | FileSource
+    ) -> tuple[Channel, FrameMemory]:
+        process.channel.socket.settimeout(source.left())
+        container = source.container if isinstance(source, FileSource) else HLS
+        return process.channel, process.begin(self._order(container), self._frame_bytes())
 
     def _frame_bytes(self) -> int:
         return self._limits.samples * self._limits.output_pixels * 3
@@ -188,6 +207,13 @@ class ClipReader:
                 f"{report.covered_seconds:.1f} s of the {self._seconds:g} s were there"
             )
         return report
+
+
+def _ended(code: int | None) -> errors.VideoError:
+    """Return why a decoder is gone without a word: SIGKILL is nothing that a stream can send."""
+    if code == -signal.SIGKILL:
+        return errors.DecoderKilledError("the decoder was killed; is there too little memory?")
+    return errors.DecoderCrashedError(f"the decoder ended with code {code}")
 
 
 def _failure(failed: dict[str, Any], source: Source | FileSource) -> HeadraceError:
