@@ -17,8 +17,8 @@ import pytest
 from pydantic import SecretStr
 from stream_harness import PASSWORD, Bench, free_port
 
-from headrace_gpu_preprocessor.artifacts import SwiftSettings
 from headrace_common.netguard import NetGuard
+from headrace_gpu_preprocessor.artifacts import SwiftSettings
 from headrace_gpu_preprocessor.detection.load import load_detector
 from headrace_gpu_preprocessor.detection.settings import DetectionSettings
 from headrace_gpu_preprocessor.on_demand import OnDemand
