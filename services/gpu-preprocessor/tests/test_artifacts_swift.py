@@ -97,6 +97,14 @@ def test_a_container_that_was_deleted_is_made_again(
     assert swift_store.get("a") == b"2"
 
 
+def test_a_container_that_cannot_be_made_is_no_objects_fault(swift_store: SwiftStore) -> None:
+    with (
+        _spoilt(swift_store, *[_answer("404 Not Found")] * 3),
+        pytest.raises(SwiftMisconfiguredError, match="404"),
+    ):
+        swift_store.put_new("a", b"1", TEXT)
+
+
 def test_many_make_the_container_at_once(make_swift_store: MakeStore) -> None:
     stores = [make_swift_store() for _ in range(6)]
     with ThreadPoolExecutor(len(stores)) as pool:

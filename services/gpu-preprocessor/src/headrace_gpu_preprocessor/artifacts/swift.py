@@ -17,6 +17,7 @@ from headrace_gpu_preprocessor.artifacts.connections import (
 )
 from headrace_gpu_preprocessor.artifacts.errors import (
     ObjectTooLargeError,
+    SwiftMisconfiguredError,
     SwiftNotFoundError,
     SwiftUnavailableError,
 )
@@ -245,8 +246,13 @@ class SwiftStore:
         try:
             return self._connections.call("put", do, check)
         except SwiftNotFoundError:
+            log.info("swift.container_missing", container=self.container)
+        try:
             self.ensure_container()
-        return self._connections.call("put", do, check)
+            return self._connections.call("put", do, check)
+        except SwiftNotFoundError as error:
+            # It is the account that is missing: no object can be written by any job.
+            raise SwiftMisconfiguredError(f"no container can be made: {error.detail}") from None
 
     def _send(
         self, connection: Connection, name: str, data: bytes, content_type: str, headers: Headers
