@@ -6,6 +6,7 @@ to the caller. Its metadata names the classes, the stride and the threshold.
 """
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,17 @@ def write_torchscript(model: RoadDamageDetector, path: Path, metadata: dict[str,
     example = torch.zeros(2, 3, EVALUATION_SIZE, EVALUATION_SIZE + SIZE_MULTIPLE)
     traced = torch.jit.trace(plain, example, check_trace=False).half()
     torch.jit.save(traced, path, _extra_files={"metadata.json": json.dumps(metadata)})
+    _forget_places(path)
+
+
+def _forget_places(path: Path) -> None:
+    """Drop the files that say where each line of code stood: they name paths of this machine."""
+    with zipfile.ZipFile(path) as archive:
+        kept = [(item, archive.read(item)) for item in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for item, data in kept:
+            if not item.filename.endswith(".debug_pkl"):
+                archive.writestr(item.filename, data)
 
 
 Runner = Callable[[np.ndarray], list[np.ndarray]]
