@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -35,19 +36,38 @@ def environment(settings: DispatcherSettings, port: int) -> dict[str, str]:
 
 @contextmanager
 def process(settings: DispatcherSettings) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    port = choose_ports({"it": ()}, previous={}, directory=Path.cwd())["it"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "headrace_dispatcher"],
-        env={"PATH": os.environ["PATH"], **environment(settings, port)},
-    )
-    url = f"http://127.0.0.1:{port}"
+    url, child = _started(settings)
     try:
-        wait_until(lambda: _status(f"{url}/health/ready"), lambda status: status == 200)
         yield url, child
     finally:
         if child.poll() is None:
             child.terminate()
             assert child.wait(timeout=30) == 0
+
+
+def _started(settings: DispatcherSettings) -> tuple[str, "subprocess.Popen[bytes]"]:
+    """Start it on a free port; on another one where somebody took that before it did."""
+    for _ in range(5):
+        port = choose_ports({"it": ()}, previous={}, directory=Path(uuid4().hex))["it"]
+        child = subprocess.Popen(
+            [sys.executable, "-m", "headrace_dispatcher"],
+            env={"PATH": os.environ["PATH"], **environment(settings, port)},
+        )
+        url = f"http://127.0.0.1:{port}"
+        if _comes_up(child, url):
+            return url, child
+    raise AssertionError("the dispatcher does not start")
+
+
+def _comes_up(child: "subprocess.Popen[bytes]", url: str) -> bool:
+    """Wait until it is ready, or has ended; whether it is ready."""
+    return (
+        wait_until(
+            lambda: "ended" if child.poll() is not None else _status(f"{url}/health/ready"),
+            lambda seen: seen in {"ended", 200},
+        )
+        == 200
+    )
 
 
 def _status(url: str) -> int | None:
