@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ import numpy as np
 from headrace_common.errors import HeadraceError
 from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
 from headrace_gpu_preprocessor.simulate import Handler, HlsFormat, HlsServer, Scene, write_hls
+from headrace_gpu_preprocessor.simulate.faults import endless, stall
+from headrace_gpu_preprocessor.simulate.server import Route
 from headrace_gpu_preprocessor.video import ClipReader, ReadLimits
 from headrace_gpu_preprocessor.video.sniff import Kind
 
@@ -31,7 +33,6 @@ GUARD_LIMITS = FetchLimits(connect_seconds=1, silence_seconds=SILENCE_SECONDS, t
 LIMITS = ReadLimits(segment_bytes=3_000_000, file_bytes=3_000_000, frozen_seconds=1, samples=20)
 METADATA = "http://169.254.169.254/latest/meta-data"
 NULL_PACKETS = (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 500
-Route = Callable[[Handler], None]
 
 
 @dataclass(frozen=True)
@@ -55,31 +56,6 @@ class Case:
     limits: ReadLimits = field(default=LIMITS)
     kind: Kind = "hls"
     guard: NetGuard | None = None
-
-
-def stall(handler: Handler) -> None:
-    """Promise an answer, send a part, and fall silent until the reader hangs up."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    handler.wfile.write(b"\x47" * 188)
-    handler.connection.settimeout(30)
-    handler.rfile.read(1)
-    handler.close_connection = True
-
-
-def endless(start: bytes, block: bytes) -> Route:
-    """Never stop sending."""
-
-    def route(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        handler.close_connection = True
-        handler.wfile.write(start)
-        while True:
-            handler.wfile.write(block)
-
-    return route
 
 
 def truncated(body: bytes) -> Route:

@@ -13,6 +13,7 @@ import pytest
 from headrace_common.errors import HeadraceError
 from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
 from headrace_gpu_preprocessor.simulate import Handler, HlsServer, write_hls
+from headrace_gpu_preprocessor.simulate.faults import endless, stall
 from headrace_gpu_preprocessor.video import ClipReader, ReadLimits
 
 _SECRET = b"inside"
@@ -38,33 +39,10 @@ def _code(
     return caught.value.code
 
 
-def _stall(handler: Handler) -> None:
-    """Promise an answer, send a part, and fall silent until the reader hangs up."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    handler.wfile.write(b"\x47" * 188)
-    handler.connection.settimeout(20)
-    handler.rfile.read(1)
-    handler.close_connection = True
-
-
-def _endless(start: bytes, block: bytes) -> Callable[[Handler], None]:
-    def route(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        handler.close_connection = True
-        handler.wfile.write(start)
-        while True:
-            handler.wfile.write(block)
-
-    return route
-
-
 def _endless_video(playlist: Path) -> Callable[[Handler], None]:
     """Serve a real segment, then null packets of MPEG-TS for ever."""
     null = b"\x47\x1f\xff\x10" + b"\xff" * 184
-    return _endless((playlist.parent / "segment00000.ts").read_bytes(), null * 500)
+    return endless((playlist.parent / "segment00000.ts").read_bytes(), null * 500)
 
 
 def _status(status: int) -> Callable[[Handler], None]:
@@ -82,8 +60,8 @@ def _one(server: HlsServer, uri: str, *tags: str) -> str:
     [
         (_status(404), "stream_not_found"),
         (_status(503), "stream_unavailable"),
-        (_stall, "stream_stalled"),
-        (_endless(b"#EXTM3U\n", b"#\n" * 50_000), "playlist_too_large"),
+        (stall, "stream_stalled"),
+        (endless(b"#EXTM3U\n", b"#\n" * 50_000), "playlist_too_large"),
         (b"<html>camera is off</html>", "not_hls"),
         (b"\xff\xd8\xff\xe0 a picture", "not_hls"),
         (b"", "not_hls"),
@@ -102,8 +80,8 @@ def test_bad_playlists(
     ("route", "code"),
     [
         (_status(404), "stream_not_found"),
-        (_stall, "stream_stalled"),
-        (_endless(b"", bytes(100_000)), "not_video"),
+        (stall, "stream_stalled"),
+        (endless(b"", bytes(100_000)), "not_video"),
         (b"GIF89a" + bytes(5000), "not_video"),
         (bytes(range(256)) * 200, "not_video"),
         (b"", "not_video"),
@@ -131,7 +109,7 @@ def test_every_segment_stalled_ends_after_a_few(
 ) -> None:
     url = server.add_vod("/cam", streams["ts"])
     for number in range(8):
-        server.add(f"/cam/segment{number:05}.ts", _stall)
+        server.add(f"/cam/segment{number:05}.ts", stall)
     assert _code(url, guard, within=6) == "stream_stalled"
     assert len([path for path in server.asked if path.endswith(".ts")]) == 3
 
