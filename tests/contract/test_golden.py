@@ -131,6 +131,7 @@ def test_the_job() -> None:
         token_id="sentence-1",
         transport="sqs",
         queue_message_id="message-0",
+        run=1,
         input={"s3_audio_url": f"s3://headrace-media/audio/{JOB_ID}.wav"},
         meta={"sqs_message_id": "message-1"},
         result={"score": 83.8},

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -76,7 +76,9 @@ def test_a_job_goes_its_way_and_writes_its_history(store: JobStore, database: Da
     job = load(database, job_id)
     assert (job.status, job.progress, job.result) == ("completed", 100, {"score": 1})
     assert job.finished_at is not None
-    assert job.retain_until == job.finished_at + timedelta(days=7)
+    assert job.retain_until is not None
+    # Two looks at the clock within one statement.
+    assert abs(job.retain_until - job.finished_at - timedelta(days=7)) < timedelta(seconds=1)
     events = timeline(database, job_id)
     assert [event.sequence for event in events] == list(range(1, 7))
     assert [event.progress for event in events] == [10, 40, 50, 50, 80, 100]
@@ -375,3 +377,67 @@ def test_the_credentials_of_a_camera_are_kept_and_not_shown(
         shown = JobView.of(job).input["hls"]
         hidden = "https://[redacted]@camera/live.m3u8?token=[redacted]&x=[redacted]"
         assert shown == (hidden if kind is JobKind.CCTV_PREPROCESS else url)
+
+
+def test_a_new_run_takes_a_finished_job_back_and_starts_its_counts_anew(
+    store: JobStore, database: Database
+) -> None:
+    job_id = new_job(store, status=JobStatus.PROCESSING)
+    sent = Change(
+        job_id=job_id,
+        to=JobStatus.QUEUED_FOR_ANALYSIS,
+        message="Sent",
+        transport="sqs",
+        takes_up=True,
+    )
+    failed = Change(
+        job_id=job_id, to=JobStatus.FAILED, message="No", failure=Failure("broken", "No")
+    )
+    assert all(outcome.applied for outcome in store.apply([sent, failed]))
+    assert load(database, job_id).sent_at is not None
+
+    again = Change(
+        job_id=job_id, to=JobStatus.QUEUING, message="Done anew", starts_run=True, progress=40
+    )
+    outcome = store.apply([again])[0]
+
+    assert outcome.applied
+    assert outcome.event is not None
+    assert outcome.event.type is EventType.RESTARTED
+    job = load(database, job_id)
+    assert (job.run, job.status, job.progress, job.deliveries) == (2, "queuing", 40, 0)
+    assert (job.error_code, job.finished_at, job.retain_until) == (None, None, None)
+    assert (job.transport, job.sent_at) == (None, None)
+    late = Change(job_id=job_id, to=JobStatus.UPLOADING, message="Backwards")
+    assert not store.apply([late])[0].applied, "only a new run goes back"
+
+
+def test_a_job_that_is_held_keeps_its_tries_and_tells_it_once(
+    store: JobStore, database: Database
+) -> None:
+    job_id = new_job(store, status=JobStatus.QUEUED)
+    store.apply([Change(job_id=job_id, to=JobStatus.PROCESSING, message="1", takes_up=True)])
+    until = datetime.now(UTC) + timedelta(seconds=30)
+    for _ in range(3):
+        assert store.hold(job_id, until=until, waiting_for="sqs", message="SQS is away")
+    job = load(database, job_id)
+    assert (job.status, job.deliveries, job.waiting_for) == ("processing", 0, "sqs")
+    assert job.retry_at == until
+    assert [event.message for event in timeline(database, job_id)].count("SQS is away") == 1
+
+    store.apply([Change(job_id=job_id, to=JobStatus.PROCESSING, message="2", takes_up=True)])
+    job = load(database, job_id)
+    assert (job.retry_at, job.waiting_for, job.deliveries) == (None, None, 1)
+    store.apply([Change(job_id=job_id, to=JobStatus.CANCELLED, message="Stop")])
+    assert not store.hold(job_id, until=until, waiting_for="sqs", message="SQS is away")
+
+
+@pytest.mark.parametrize(
+    ("status", "discarded"), [(JobStatus.UPLOADING, True), (JobStatus.QUEUED, False)]
+)
+def test_what_ends_before_it_was_accepted_is_to_be_discarded(
+    store: JobStore, database: Database, status: JobStatus, *, discarded: bool
+) -> None:
+    job_id = new_job(store, status=None if status is JobStatus.UPLOADING else status)
+    store.apply([Change(job_id=job_id, to=JobStatus.CANCELLED, message="Stop")])
+    assert (load(database, job_id).discard_at is not None) is discarded

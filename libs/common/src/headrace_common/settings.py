@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_common import webhooks
+from headrace_common.circuit import CircuitPolicy
 from headrace_common.contracts.cctv import DEFAULT_STREAM
 
 #: Smallest part that S3 takes but for the last: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -108,6 +109,13 @@ class DatabaseSettings(SettingsGroup):
     database_pool_size: int = Field(default=10, ge=1, le=200)
     database_connect_timeout_seconds: int = Field(default=3, ge=1, le=60)
     database_statement_timeout_seconds: float = Field(default=15, gt=0, le=600)
+    database_idle_transaction_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        description="A transaction that its process leaves idle for so long is ended: a frozen "
+        "process must not hold what others need",
+    )
     job_retention_days: float = Field(
         default=30, gt=0, description="How long a finished job is kept"
     )
@@ -158,6 +166,30 @@ class JobStreamSettings(RedisSettings):
     redis_stream: str = Field(
         default=DEFAULT_STREAM, min_length=1, max_length=200, description="Stream of camera jobs"
     )
+
+
+class CircuitSettings(SettingsGroup):
+    """When work waits because a server outside is at fault, see `headrace_common.circuit`."""
+
+    circuit_failures: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Failed calls in a row after which a dependency counts as being at fault",
+    )
+    circuit_first_pause_seconds: float = Field(
+        default=1, gt=0, le=300, description="Until one call tries again; doubles each time"
+    )
+    circuit_max_pause_seconds: float = Field(default=30, gt=0, le=3_600)
+
+    @property
+    def circuit_policy(self) -> CircuitPolicy:
+        """The same as one value."""
+        return CircuitPolicy(
+            failures=self.circuit_failures,
+            first_seconds=self.circuit_first_pause_seconds,
+            most_seconds=self.circuit_max_pause_seconds,
+        )
 
 
 class AwsSettings(SettingsGroup):

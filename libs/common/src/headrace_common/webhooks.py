@@ -110,8 +110,19 @@ def callback_token_is_valid(token: str, job_id: str, *, secrets: Sequence[str]) 
     )
 
 
-def callback_url(webhook_url: str, job_id: str, *, token: str | None) -> str:
-    """Return `webhook_url` with the job's id, and its token if it has one, as the query (A5)."""
-    query = {"job_id": job_id} if token is None else {"job_id": job_id, "token": token}
+def callback_url(webhook_url: str, job_id: str, *, token: str | None, run: int = 1) -> str:
+    """Return `webhook_url` with the query that says on what an analysis server reports (A5).
+
+    Args:
+        webhook_url: the results service's.
+        job_id: the job's.
+        token: of the job, if it has one.
+        run: of the job; the first is not named, and is what a URL without one means.
+    """
+    query = {"job_id": job_id}
+    if token is not None:
+        query["token"] = token
+    if run > 1:
+        query["run"] = str(run)
     separator = "&" if urlsplit(webhook_url).query else "?"
     return f"{webhook_url}{separator}{urlencode(query)}"

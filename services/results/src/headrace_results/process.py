@@ -11,6 +11,7 @@ from headrace_common.contracts import APPLY_REPORT_QUEUE
 from headrace_common.db import Database
 from headrace_common.jobs import EventPublisher, JobStore
 from headrace_common.redis_client import redis_client
+from headrace_common.repeat import Repeater
 from headrace_common.sqs import sqs_client
 from headrace_common.storage import s3_client
 from headrace_common.web import Check
@@ -22,7 +23,6 @@ from headrace_results.cameras.links import SwiftLinks
 from headrace_results.cameras.process import Cameras
 from headrace_results.hub import Hub, HubLimits
 from headrace_results.reader import JobReader
-from headrace_results.repeat import Repeater
 from headrace_results.result_queue import ResultQueueConsumer
 from headrace_results.settings import ResultsSettings
 from headrace_results.stream import EventStreams

@@ -21,6 +21,9 @@ SOURCE: Final = "fastapi_backend"
 #: Key of a job's metadata: per cent that the analysis server itself told last; null or absent
 #: while the one that was asked last has told none.
 ANALYSIS_PROGRESS: Final = "analysis_progress"
+#: Ends the job id of a copy that is sent to the other side of a roll-out to compare the answers.
+#: It is part of the id, so that whatever an analysis server answers, by whatever way, tells.
+SHADOW_SUFFIX: Final = ".shadow"
 
 
 class AnalysisRequest(BaseModel):
@@ -55,6 +58,23 @@ class AnalysisRequest(BaseModel):
         return {
             name: {"DataType": "String", "StringValue": value} for name, value in values.items()
         }
+
+
+class ReportReceipt(BaseModel):
+    """What a webhook is answered: the report is kept and will be applied.
+
+    `stop` is how an analysis server learns that its work is not wanted any more.
+    """
+
+    status: Literal["accepted"] = "accepted"
+    job_id: str
+    duplicate: bool = Field(description="Whether this very report came in before")
+    delivery: int = Field(ge=1, description="How often it came in, this time included")
+    job_status: str = Field(description="Of the job, before this report is applied")
+    stop: bool = Field(
+        description="Whether to stop working on the job: it was cancelled, is finished, or was "
+        "begun anew since this analysis was asked for"
+    )
 
 
 class ReportStatus(StrEnum):

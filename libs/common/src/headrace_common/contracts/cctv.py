@@ -33,6 +33,11 @@ RESULTS_GROUP: Final = "results"
 #: Sorted set of the entries that wait for their next attempt, by the time it is due in ms; each
 #: is JSON with the entry's flat fields as `fields`.
 DELAYED_SUFFIX: Final = ":delayed"
+#: Hash of job ids that are not to be worked on any more, each with the time in ms at which it was
+#: cancelled. Looked at when an entry begins and while it is worked on.
+CANCELLED_SUFFIX: Final = ":cancelled"
+#: Exists while the stream is paused: workers take nothing new. Its value says why.
+PAUSED_SUFFIX: Final = ":paused"
 #: Fields of an entry of the report stream: the CctvReport as JSON, and the W3C trace context.
 REPORT_FIELD: Final = "report"
 

@@ -17,6 +17,8 @@ class EventType(StrEnum):
 
     STATUS = "status"
     PROGRESS = "progress"
+    #: Somebody asked for the job to be done anew. Only this takes a status backwards.
+    RESTARTED = "restarted"
     #: Something arrived late or twice; it was recorded and changed nothing.
     IGNORED = "ignored"
     #: The place in the lane of a job that waits. Live only: not stored, has no id.

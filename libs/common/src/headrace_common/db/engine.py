@@ -33,6 +33,7 @@ class Database:
             application_name: how the connections are named in `pg_stat_activity`.
         """
         statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
+        idle_timeout_ms = int(settings.database_idle_transaction_timeout_seconds * 1000)
         self._engine = create_engine(
             settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size,
@@ -46,7 +47,9 @@ class Database:
                 "connect_timeout": settings.database_connect_timeout_seconds,
                 "application_name": application_name,
                 **_DEAD_HOST,
-                "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC",
+                "options": f"-c statement_timeout={statement_timeout_ms} "
+                # A process that was frozen within a transaction holds its locks no longer.
+                f"-c idle_in_transaction_session_timeout={idle_timeout_ms} -c timezone=UTC",
             },
         )
         self._session = sessionmaker(self._engine, expire_on_commit=False)

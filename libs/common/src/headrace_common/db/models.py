@@ -66,6 +66,20 @@ class Job(Base):
         server_default=text("0"), comment="Times a worker took it up in its present stage"
     )
     trace: Mapped[_Json] = mapped_column(server_default=text("'{}'"), comment="W3C trace context")
+    run: Mapped[int] = mapped_column(
+        server_default=text("1"), comment="Counts up each time somebody asks to do it anew"
+    )
+    retry_at: Mapped[datetime | None] = mapped_column(
+        comment="Waits until then for its next try; set means that no message is under way"
+    )
+    waiting_for: Mapped[str | None] = mapped_column(comment="Dependency at fault it waits for")
+    sent_at: Mapped[datetime | None] = mapped_column(
+        comment="When an analysis server's side first took it, in this run"
+    )
+    discard_at: Mapped[datetime | None] = mapped_column(
+        comment="Ended before it was accepted: from then on storage keeps nothing of it"
+    )
+    discarded_at: Mapped[datetime | None] = mapped_column(comment="When that was made sure")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stage_entered_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -94,6 +108,19 @@ class Job(Base):
             "stage_entered_at",
             "id",
             postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index("ix_jobs_retry_at", "retry_at", "id", postgresql_where=text("retry_at IS NOT NULL")),
+        Index(
+            "ix_jobs_discard_at",
+            "discard_at",
+            postgresql_where=text("discard_at IS NOT NULL AND discarded_at IS NULL"),
+        ),
+        # Compares the two sides of a roll-out over the last minutes.
+        Index(
+            "ix_jobs_transport_finished_at",
+            "transport",
+            "finished_at",
+            postgresql_where=text("transport IS NOT NULL"),
         ),
         Index(
             "ix_jobs_retain_until",
@@ -131,6 +158,9 @@ class InboxReport(Base):
     job_id: Mapped[str]
     source: Mapped[str] = mapped_column(comment="webhook, callback, sqs or stream")
     payload: Mapped[_Json]
+    run: Mapped[int | None] = mapped_column(
+        comment="Run of the job that was asked for it; unset: not told"
+    )
     trace: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
     deliveries: Mapped[int] = mapped_column(server_default=text("1"))
     attempts: Mapped[int] = mapped_column(
@@ -178,3 +208,147 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+
+class AuditEntry(Base):
+    """Who did what to the installation, and when; never changed."""
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str] = mapped_column(comment="Id of the API key, or a name of ours")
+    action: Mapped[str] = mapped_column(comment="dead.replay, rollout.set, queue.pause ...")
+    target: Mapped[str]
+    details: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
+
+    __table_args__ = (
+        Index("ix_audit_entries_at", "at", "id"),
+        Index("ix_audit_entries_target", "target", "at"),
+    )
+
+
+class QueueControl(Base):
+    """Whether a queue is worked off; one without a row is."""
+
+    __tablename__ = "queue_controls"
+
+    queue: Mapped[str] = mapped_column(
+        primary_key=True, comment="Of a lane, or the stream of camera jobs"
+    )
+    paused: Mapped[bool]
+    reason: Mapped[str | None]
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Rollout(Base):
+    """How jobs are divided between the transports; one row, unset: as the environment says."""
+
+    __tablename__ = "rollout"
+
+    id: Mapped[int] = mapped_column(
+        SmallInteger, primary_key=True, autoincrement=False, comment="Always 1"
+    )
+    sqs_percent: Mapped[float] = mapped_column(comment="0 to 100; the rest goes over HTTP")
+    shadow_percent: Mapped[float] = mapped_column(
+        server_default=text("0"), comment="Share that is sent to the other side too, to compare"
+    )
+    auto_rollback: Mapped[bool] = mapped_column(server_default=text("true"))
+    policy: Mapped[_Json] = mapped_column(
+        server_default=text("'{}'"), comment="Margins of the automatic roll-back"
+    )
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    reason: Mapped[str | None]
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TransportOutcome(Base):
+    """What became of attempts to send, counted by side and time slice for the comparison."""
+
+    __tablename__ = "transport_outcomes"
+
+    slice_at: Mapped[datetime] = mapped_column(primary_key=True)
+    transport: Mapped[str] = mapped_column(primary_key=True)
+    taken: Mapped[int] = mapped_column(server_default=text("0"))
+    refused: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class ShadowRun(Base):
+    """A copy of a job that was sent to the other side, and how its answer compares."""
+
+    __tablename__ = "shadow_runs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    transport: Mapped[str] = mapped_column(comment="The side that the copy went to")
+    sent_at: Mapped[datetime | None]
+    send_error: Mapped[str | None]
+    status: Mapped[str | None] = mapped_column(comment="completed or failed, once it answered")
+    result: Mapped[_Json | None]
+    error_code: Mapped[str | None]
+    answered_at: Mapped[datetime | None]
+    same: Mapped[bool | None] = mapped_column(comment="Whether it equals the job's own answer")
+    differences: Mapped[_Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index("ix_shadow_runs_created_at", "created_at"),)
+
+
+class DeadLetter(Base):
+    """A message that nobody could deal with, of whatever queue, kept until somebody decides."""
+
+    __tablename__ = "dead_letters"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(comment="dramatiq, sqs, stream, reports or webhook")
+    queue: Mapped[str] = mapped_column(comment="Where it was to be worked off")
+    source_id: Mapped[str] = mapped_column(comment="Its id there")
+    job_id: Mapped[str | None]
+    fingerprint: Mapped[str] = mapped_column(comment="Same for letters with the same cause")
+    code: Mapped[str]
+    reason: Mapped[str]
+    payload: Mapped[_Json]
+    attempts: Mapped[int | None]
+    state: Mapped[str] = mapped_column(
+        server_default=text("'dead'"), comment="dead, replayed or dropped"
+    )
+    state_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state_by: Mapped[str | None]
+    replays: Mapped[int] = mapped_column(server_default=text("0"))
+    died_at: Mapped[datetime]
+    collected_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_dead_letters_source_source_id", "source", "queue", "source_id", unique=True),
+        Index("ix_dead_letters_state_died_at", "state", "died_at", "id"),
+        Index("ix_dead_letters_fingerprint", "fingerprint", "state"),
+        Index("ix_dead_letters_job_id", "job_id"),
+    )
+
+
+class DirectUpload(Base):
+    """A recording that a client sends straight to S3, part by part (A14)."""
+
+    __tablename__ = "direct_uploads"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    bucket: Mapped[str]
+    key: Mapped[str]
+    upload_id: Mapped[str | None] = mapped_column(comment="S3's; unset until S3 gave one")
+    size: Mapped[int] = mapped_column(BigInteger, comment="Bytes, as announced")
+    part_bytes: Mapped[int]
+    sha256: Mapped[str | None] = mapped_column(comment="Of the whole file, as announced")
+    details: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(comment="Abandoned after that")
+    completed_at: Mapped[datetime | None]
+    aborted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_direct_uploads_expires_at",
+            "expires_at",
+            postgresql_where=text("completed_at IS NULL AND aborted_at IS NULL"),
+        ),
+    )

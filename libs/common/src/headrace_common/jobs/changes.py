@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import JsonValue
 
@@ -55,6 +56,10 @@ class Change:
         takes_up: a worker begins the stage, perhaps again: its clock starts and a delivery is
             counted.
         restarts_stage: its clock starts anew, without counting.
+        starts_run: somebody asked for the job to be done anew: from any status, a final one too,
+            it becomes `to` in its next run; the event is `restarted`.
+        retry_at: the job waits for its next try until then. Every other change ends the wait.
+        waiting_for: what it waits for, where that is a dependency at fault: `sqs`, for instance.
     """
 
     job_id: str
@@ -72,10 +77,13 @@ class Change:
     only_from: frozenset[JobStatus] | None = None
     takes_up: bool = False
     restarts_stage: bool = False
+    starts_run: bool = False
+    retry_at: datetime | None = None
+    waiting_for: str | None = None
 
     def allowed_from(self) -> frozenset[JobStatus]:
         """Return the statuses from which this change happens."""
-        allowed = predecessors(self.to)
+        allowed = frozenset(JobStatus) if self.starts_run else predecessors(self.to)
         return allowed if self.only_from is None else allowed & self.only_from
 
 

@@ -21,6 +21,8 @@ PROGRESS_STORED: Final = 30
 PROGRESS_WORK_MAX: Final = 99
 #: Statuses within which progress is told; a per cent below what was reached is refused.
 TELL_PROGRESS: Final = frozenset({JobStatus.PROCESSING, JobStatus.QUEUED_FOR_ANALYSIS})
+#: Statuses of a job that has a message and has not been sent: it may wait for a dependency.
+HOLDABLE: Final = frozenset({JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING})
 
 _OPEN: Final = frozenset(JobStatus.open())
 

@@ -7,7 +7,7 @@ nothing; it is recorded as an `ignored` event.
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -22,7 +22,7 @@ from headrace_common.db.models import Job, JobEventRow
 from headrace_common.errors import NotFoundError
 from headrace_common.jobs.changes import Change, NewJob, Outcome, distinct_jobs
 from headrace_common.jobs.events import EventPublisher
-from headrace_common.jobs.states import PROGRESS, TELL_PROGRESS
+from headrace_common.jobs.states import HOLDABLE, PROGRESS, TELL_PROGRESS
 from headrace_common.telemetry.metrics import TRANSITIONS
 from headrace_common.telemetry.trace import current_trace
 
@@ -39,27 +39,41 @@ WITH change AS (
         job_id text, target text, allowed jsonb, type text, progress smallint, message text,
         metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
         error_message text, queue_message_id text, transport text, lane text,
-        is_final boolean, takes_up boolean, restarts boolean
+        is_final boolean, takes_up boolean, restarts boolean, starts_run boolean,
+        retry_at timestamptz, waiting_for text
     )
 ), changed AS (
     UPDATE jobs j SET
         status = c.target,
-        progress = greatest(j.progress, c.progress),
+        progress = CASE WHEN c.starts_run THEN c.progress
+            ELSE greatest(j.progress, c.progress) END,
         message = c.message,
         metadata = j.metadata || c.metadata,
         input = j.input || c.input,
         result = coalesce(c.result, j.result),
-        error_code = coalesce(c.error_code, j.error_code),
-        error_message = coalesce(c.error_message, j.error_message),
+        error_code = CASE WHEN NOT c.starts_run
+            THEN coalesce(c.error_code, j.error_code) END,
+        error_message = CASE WHEN NOT c.starts_run
+            THEN coalesce(c.error_message, j.error_message) END,
         queue_message_id = coalesce(c.queue_message_id, j.queue_message_id),
-        transport = coalesce(c.transport, j.transport),
+        run = j.run + c.starts_run::int,
+        retry_at = c.retry_at,
+        waiting_for = c.waiting_for,
+        transport = CASE WHEN c.starts_run THEN c.transport
+            ELSE coalesce(c.transport, j.transport) END,
+        sent_at = CASE WHEN c.starts_run THEN NULL
+            WHEN c.takes_up AND c.target = 'queued_for_analysis'
+            THEN coalesce(j.sent_at, clock_timestamp()) ELSE j.sent_at END,
+        discard_at = CASE WHEN c.is_final AND j.status = 'uploading'
+            THEN clock_timestamp() ELSE j.discard_at END,
         lane = coalesce(c.lane, j.lane),
         event_sequence = j.event_sequence + 1,
-        deliveries = CASE WHEN j.status = c.target THEN j.deliveries ELSE 0 END
+        deliveries = CASE WHEN j.status = c.target AND NOT c.starts_run
+            THEN j.deliveries ELSE 0 END
             + c.takes_up::int,
         stage_entered_at = CASE WHEN j.status = c.target AND NOT c.restarts
             THEN j.stage_entered_at ELSE clock_timestamp() END,
-        queued_at = CASE WHEN c.target = 'queued' AND j.status <> 'queued'
+        queued_at = CASE WHEN c.target = 'queued' AND (j.status <> 'queued' OR c.starts_run)
             THEN clock_timestamp() ELSE j.queued_at END,
         updated_at = clock_timestamp(),
         finished_at = CASE WHEN c.is_final THEN clock_timestamp() END,
@@ -163,6 +177,40 @@ class JobStore:
             for index, change in enumerate(changes)
         ]
 
+    def hold(self, job_id: str, *, until: datetime, waiting_for: str, message: str) -> bool:
+        """Let a job wait because a dependency is at fault, which costs it none of its tries.
+
+        Its status stays; the delivery under way, if one was counted, is given back. Only the
+        first of several holds in a row is told in the timeline, so that a long outage does not
+        fill it.
+
+        Args:
+            job_id: of an open job that has not been sent.
+            until: when it is to be tried again.
+            waiting_for: the dependency.
+            message: for people.
+
+        Returns:
+            Whether it waits; not if it has gone on or ended meanwhile.
+        """
+        event = None
+        with self._database.begin() as session:
+            job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+            if job is None or JobStatus(job.status) not in HOLDABLE:
+                return False
+            first = job.waiting_for != waiting_for
+            job.retry_at, job.waiting_for = until, waiting_for
+            job.stage_entered_at = job.updated_at = func.clock_timestamp()
+            if job.status == JobStatus.PROCESSING:
+                job.deliveries = max(job.deliveries - 1, 0)
+            if first:
+                job.message = message
+                job.event_sequence += 1
+                data: dict[str, JsonValue] = {"waiting_for": waiting_for}
+                event = _add_event(session, job, EventType.STATUS, message, data)
+        self._publisher.publish([event] if event else [])
+        return True
+
     def publish_events(self, events: Sequence[JobEvent]) -> None:
         """Tell of jobs that were created; to be called after the commit."""
         self._publisher.publish(events)
@@ -232,12 +280,16 @@ def _as_json(changes: Sequence[Change]) -> str:
 
 
 def _as_record(change: Change) -> dict[str, Any]:
-    tells_progress = change.to in TELL_PROGRESS and change.progress is not None
+    event_type = EventType.STATUS
+    if change.starts_run:
+        event_type = EventType.RESTARTED
+    elif change.to in TELL_PROGRESS and change.progress is not None:
+        event_type = EventType.PROGRESS
     return {
         "job_id": change.job_id,
         "target": change.to,
         "allowed": sorted(change.allowed_from()),
-        "type": EventType.PROGRESS if tells_progress else EventType.STATUS,
+        "type": event_type,
         "progress": PROGRESS[change.to] if change.progress is None else change.progress,
         "message": change.message,
         "metadata": change.metadata,
@@ -251,7 +303,10 @@ def _as_record(change: Change) -> dict[str, Any]:
         "lane": change.lane,
         "is_final": change.to.is_final,
         "takes_up": change.takes_up,
-        "restarts": change.takes_up or change.restarts_stage,
+        "restarts": change.takes_up or change.restarts_stage or change.starts_run,
+        "starts_run": change.starts_run,
+        "retry_at": change.retry_at.isoformat() if change.retry_at else None,
+        "waiting_for": change.waiting_for,
     }
 
 

@@ -32,6 +32,11 @@ class JobView(BaseModel):
     transport: str | None = Field(description="How it went to an analysis server: sqs or http")
     rq_job_id: str | None = Field(description="Old name of queue_message_id")
     queue_message_id: str | None
+    run: int = Field(ge=1, description="Counts up each time somebody asks to do the job anew")
+    retry_at: datetime | None = Field(description="It waits until then for its next try")
+    waiting_for: str | None = Field(
+        description="The dependency at fault that it waits for, `sqs` for instance"
+    )
     input: dict[str, JsonValue]
     metadata: dict[str, JsonValue]
     result: dict[str, JsonValue] | None
@@ -61,6 +66,9 @@ class JobView(BaseModel):
             transport=job.transport,
             rq_job_id=job.queue_message_id,
             queue_message_id=job.queue_message_id,
+            run=job.run,
+            retry_at=job.retry_at,
+            waiting_for=job.waiting_for,
             input=deeply_without_url_values(job.input) if camera else job.input,
             metadata=job.meta,
             result=job.result,

@@ -9,6 +9,7 @@ from headrace_common.contracts.cctv import REPORTS_SUFFIX, RESULTS_GROUP
 from headrace_common.db import Database
 from headrace_common.jobs import JobStore
 from headrace_common.redis_client import reading_redis_client
+from headrace_common.repeat import Repeater
 from headrace_results.actors import ReportQueue
 from headrace_results.cameras.entry_intake import EntryIntake
 from headrace_results.cameras.groups import GroupReader, Take
@@ -16,7 +17,6 @@ from headrace_results.cameras.recovery import LostLimits
 from headrace_results.cameras.report_intake import ReportIntake
 from headrace_results.cameras.sweep import CameraSweep
 from headrace_results.cameras.whereabouts import Whereabouts
-from headrace_results.repeat import Repeater
 from headrace_results.settings import ResultsSettings
 
 #: Of one read; a stop waits for the one under way.
