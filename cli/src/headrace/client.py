@@ -22,7 +22,7 @@ _RECONNECT_DELAY_SECONDS: Final = 1.0
 
 
 class Client:
-    """Talks to the ingest API, the results service and the gpu-preprocessor."""
+    """Talks to the services."""
 
     def __init__(self, connection: Connection | None = None) -> None:
         """Use `connection`, or find one."""
@@ -59,6 +59,10 @@ class Client:
     def preprocessor(self, method: str, path: str, **arguments: Any) -> Any:
         """Call the gpu-preprocessor like `ingest`."""
         return self._call(method, self.connection.preprocessor_url + path, **arguments)
+
+    def dispatcher(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the dispatcher like `ingest`."""
+        return self._call(method, self.connection.dispatcher_url + path, **arguments)
 
     def upload(
         self,

@@ -12,6 +12,7 @@ from headrace_local.state import StackState, find_stack
 INGEST_URL = "HEADRACE_INGEST_URL"
 RESULTS_URL = "HEADRACE_RESULTS_URL"
 PREPROCESSOR_URL = "HEADRACE_PREPROCESSOR_URL"
+DISPATCHER_URL = "HEADRACE_DISPATCHER_URL"
 API_KEY = "HEADRACE_API_KEY"  # the variable's name, not a key
 
 #: What most commands need.
@@ -26,13 +27,14 @@ class Connection:
     results_url: str
     api_key: str
     preprocessor_url: str = ""
+    dispatcher_url: str = ""
 
 
 def find_connection(needs: Collection[str] = _USUAL) -> Connection:
     """Return how to reach Headrace.
 
-    HEADRACE_INGEST_URL, HEADRACE_RESULTS_URL, HEADRACE_PREPROCESSOR_URL and HEADRACE_API_KEY say
-    it; what they leave open comes from the local stack of this directory.
+    HEADRACE_INGEST_URL, HEADRACE_RESULTS_URL, HEADRACE_PREPROCESSOR_URL, HEADRACE_DISPATCHER_URL
+    and HEADRACE_API_KEY say it; what they leave open comes from the local stack of this directory.
 
     Args:
         needs: variables of the services that must be known; the key always must.
@@ -47,6 +49,7 @@ def find_connection(needs: Collection[str] = _USUAL) -> Connection:
         RESULTS_URL: os.environ.get(RESULTS_URL) or endpoints.get("results_url"),
         API_KEY: os.environ.get(API_KEY) or (stack.api_key if stack else None),
         PREPROCESSOR_URL: os.environ.get(PREPROCESSOR_URL) or endpoints.get("preprocessor_url"),
+        DISPATCHER_URL: os.environ.get(DISPATCHER_URL) or endpoints.get("dispatcher_url"),
     }
     missing = [name for name in (*needs, API_KEY) if not found[name]]
     if stack and not stack.is_running and not all(os.environ.get(name) for name in needs):
