@@ -11,7 +11,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-torch check format bench reference lock train clean
+.PHONY: help setup demo up down test test-torch outages check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test-torch: ## Run the tests that need torch, in the training environment
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh
 	@cd models/road-damage && ../../$(TRAIN)/python -m pytest -q
 	@cd services/gpu-preprocessor/tests/torchscript && ../../../../$(TRAIN)/python -m pytest -q
+
+outages: setup ## Redis loses everything with 1,000 jobs under way; Postgres is away for a minute
+	@HEADRACE_OUTAGE_JOBS=1000 HEADRACE_OUTAGE_SECONDS=60 $(BIN)/pytest tests/acceptance/test_outages.py
 
 check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)

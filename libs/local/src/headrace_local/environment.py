@@ -91,6 +91,7 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         "ANALYSIS_DEADLINE_SECONDS": "120",
         # A server here is back within seconds.
         "RETRY_BASE_SECONDS": "1",
+        "LOST_AFTER_SECONDS": "10",
         "SWIFT_CONTAINER": DEFAULT_CONTAINER,
         "SWIFT_UPLOAD_PREFIX": DEFAULT_UPLOAD_PREFIX,
         "SWIFT_TEMP_URL_KEY": credentials.swift_temp_url_key,
