@@ -23,6 +23,7 @@ from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.http_transport import HttpTransport
 from headrace_dispatcher.lanes import LaneBroker
+from headrace_dispatcher.routing import EnvironmentRouting, Routing
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
@@ -62,13 +63,15 @@ class Dispatcher:
             retention=settings.job_retention,
         )
         self.transports = make_transports(settings)
+        self.routing: Routing = EnvironmentRouting(use_sqs=settings.use_sqs_queue)
         self.bridge = Bridge(
             self.transports,
             self._store,
+            self.routing,
             linger_seconds=settings.batch_linger_seconds,
             senders=settings.batch_senders,
         )
-        dispatching = Dispatching(self.database, self._store, self.bridge, settings)
+        dispatching = Dispatching(self.database, self._store, self.bridge, self.routing, settings)
         self.worker = EmbeddedWorker(
             self.broker,
             queues=register_actors(self.broker, dispatching),

@@ -10,6 +10,7 @@ from prometheus_client import Counter, Histogram
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.jobs import Change, JobStore
 from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher
+from headrace_dispatcher.routing import Routing
 from headrace_dispatcher.transports import (
     Dispatch,
     Receipt,
@@ -40,12 +41,14 @@ class Bridge:
         self,
         transports: Sequence[Transport],
         store: JobStore,
+        routing: Routing,
         *,
         linger_seconds: float,
         senders: int,
     ) -> None:
         """Make and start it; see `MicroBatcher` for the arguments."""
         self._store = store
+        self._routing = routing
         self._transports = {transport.name: transport for transport in transports}
         self._batchers: dict[tuple[TransportName, str], MicroBatcher[Dispatch, Receipt]] = {}
         for transport in transports:
@@ -110,6 +113,7 @@ class Bridge:
             self._store.apply([_taken(transport.name, *pair) for pair in taken])
         _BATCH_ENTRIES.labels(transport=transport.name).observe(len(batch))
         _BATCH_SECONDS.labels(transport=transport.name).observe(time.perf_counter() - started)
+        self._routing.attempted(transport.name, taken=len(taken), refused=len(batch) - len(taken))
         for dispatch, answer in zip(batch, answers, strict=True):
             outcome = "taken" if isinstance(answer, Receipt) else "refused"
             _SENT.labels(transport=transport.name, lane=dispatch.lane, outcome=outcome).inc()

@@ -16,8 +16,9 @@ from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore, Outcome
 from headrace_common.telemetry import current_trace
 from headrace_dispatcher.bridge import Bridge
+from headrace_dispatcher.routing import Routing
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, choose_transport
+from headrace_dispatcher.transports import Dispatch, Receipt, TransportError
 
 log = structlog.get_logger()
 
@@ -72,9 +73,15 @@ class Dispatching:
     """Takes a job to the analysis servers, at least once and with a final word on failure."""
 
     def __init__(
-        self, database: Database, store: JobStore, bridge: Bridge, settings: DispatcherSettings
+        self,
+        database: Database,
+        store: JobStore,
+        bridge: Bridge,
+        routing: Routing,
+        settings: DispatcherSettings,
     ) -> None:
         """Work with these."""
+        self._routing = routing
         self._database = database
         self._store = store
         self._bridge = bridge
@@ -109,8 +116,8 @@ class Dispatching:
         Raises:
             TransportError: its transport is not configured here.
         """
-        name = choose_transport(use_sqs=self._settings.use_sqs_queue, pinned=job.transport)
-        return self._bridge.submit(name, self._dispatch(job))
+        route = self._routing.route(job)
+        return self._bridge.submit(route.transport, self._dispatch(job))
 
     def _settle(self, job_id: str, error: TransportError, *, deliveries: int) -> None:
         plan = plan_retry(

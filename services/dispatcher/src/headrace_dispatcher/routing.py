@@ -1,0 +1,78 @@
+"""Which way a job goes: the question that dispatching asks, and the environment's answer.
+
+Whoever divides jobs between the transports answers `Routing`; dispatching, asking again and the
+gate of the lanes ask it and know nothing else of a roll-out.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_common.contracts.jobs import JobStatus
+from headrace_common.db import Job
+from headrace_dispatcher.transports import TransportName, choose_transport
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a job goes.
+
+    Attributes:
+        transport: the side whose answer counts.
+        shadow: the side that gets a copy once the first has taken the job; None: no copy.
+    """
+
+    transport: TransportName
+    shadow: TransportName | None = None
+
+
+class Routing(Protocol):
+    """Divides jobs between the transports. Safe to use from several threads, and fast."""
+
+    def route(self, job: Job) -> Route:
+        """Decide where a job goes now, at its first attempt or at a later one.
+
+        Dispatching notes the answer in `job.transport` before the job is sent. Once it was sent
+        (`was_sent`) it keeps its side, unless it `may_switch`.
+        """
+
+    def may_switch(self, job: Job) -> bool:
+        """Whether a job that was sent may go another way when an analysis server is asked again.
+
+        Only where the side that it was sent to has been rolled back.
+        """
+
+    def in_use(self) -> frozenset[TransportName]:
+        """Return the sides that new jobs may take now."""
+
+    def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
+        """Count what became of attempts to send over `name`."""
+
+
+class EnvironmentRouting:
+    """All jobs the one way that USE_SQS_QUEUE says."""
+
+    def __init__(self, *, use_sqs: bool) -> None:
+        """Answer by the setting."""
+        self._use_sqs = use_sqs
+
+    def route(self, job: Job) -> Route:
+        """Decide as the setting says, but where the job was sent already."""
+        pinned = job.transport if was_sent(job) and not self.may_switch(job) else None
+        return Route(choose_transport(use_sqs=self._use_sqs, pinned=pinned))
+
+    def may_switch(self, job: Job) -> bool:
+        """Never: nothing is rolled back here."""
+        return False
+
+    def in_use(self) -> frozenset[TransportName]:
+        """Return the one side."""
+        return frozenset({choose_transport(use_sqs=self._use_sqs, pinned=None)})
+
+    def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
+        """Count nothing: there is nothing to compare."""
+
+
+def was_sent(job: Job) -> bool:
+    """Whether an analysis server's side has taken the job, in its present run."""
+    # A version before `sent_at` did not note it.
+    return job.sent_at is not None or job.status == JobStatus.QUEUED_FOR_ANALYSIS
