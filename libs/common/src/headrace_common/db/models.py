@@ -254,6 +254,9 @@ class Rollout(Base):
     shadow_percent: Mapped[float] = mapped_column(
         server_default=text("0"), comment="Share that is sent to the other side too, to compare"
     )
+    new_side: Mapped[str | None] = mapped_column(
+        comment="sqs or http, the one that is tried; unset: none is"
+    )
     auto_rollback: Mapped[bool] = mapped_column(server_default=text("true"))
     policy: Mapped[_Json] = mapped_column(
         server_default=text("'{}'"), comment="Margins of the automatic roll-back"
@@ -281,6 +284,7 @@ class ShadowRun(Base):
     __tablename__ = "shadow_runs"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    run: Mapped[int] = mapped_column(server_default=text("1"), comment="Of the job")
     transport: Mapped[str] = mapped_column(comment="The side that the copy went to")
     sent_at: Mapped[datetime | None]
     send_error: Mapped[str | None]
@@ -292,7 +296,16 @@ class ShadowRun(Base):
     differences: Mapped[_Json | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (Index("ix_shadow_runs_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_shadow_runs_created_at", "created_at"),
+        Index(
+            "ix_shadow_runs_uncompared",
+            "answered_at",
+            postgresql_where=text(
+                "answered_at IS NOT NULL AND same IS NULL AND differences IS NULL"
+            ),
+        ),
+    )
 
 
 class DeadLetter(Base):

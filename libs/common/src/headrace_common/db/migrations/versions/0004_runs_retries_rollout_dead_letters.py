@@ -123,6 +123,12 @@ def upgrade() -> None:
             nullable=False,
             comment="Share that is sent to the other side too, to compare",
         ),
+        sa.Column(
+            "new_side",
+            sa.Text(),
+            nullable=True,
+            comment="sqs or http, the one that is tried; unset: none is",
+        ),
         sa.Column("auto_rollback", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column(
             "policy",
@@ -192,6 +198,9 @@ def upgrade() -> None:
     op.create_table(
         "shadow_runs",
         sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column(
+            "run", sa.Integer(), server_default=sa.text("1"), nullable=False, comment="Of the job"
+        ),
         sa.Column("transport", sa.Text(), nullable=False, comment="The side that the copy went to"),
         sa.Column("sent_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("send_error", sa.Text(), nullable=True),
@@ -215,6 +224,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id"),
     )
     op.create_index("ix_shadow_runs_created_at", "shadow_runs", ["created_at"], unique=False)
+    op.create_index(
+        "ix_shadow_runs_uncompared",
+        "shadow_runs",
+        ["answered_at"],
+        unique=False,
+        postgresql_where=sa.text(
+            "answered_at IS NOT NULL AND same IS NULL AND differences IS NULL"
+        ),
+    )
     op.add_column(
         "jobs",
         sa.Column(
@@ -287,6 +305,13 @@ def downgrade() -> None:
     op.drop_column("jobs", "waiting_for")
     op.drop_column("jobs", "retry_at")
     op.drop_column("jobs", "run")
+    op.drop_index(
+        "ix_shadow_runs_uncompared",
+        table_name="shadow_runs",
+        postgresql_where=sa.text(
+            "answered_at IS NOT NULL AND same IS NULL AND differences IS NULL"
+        ),
+    )
     op.drop_index("ix_shadow_runs_created_at", table_name="shadow_runs")
     op.drop_table("shadow_runs")
     op.drop_index(
