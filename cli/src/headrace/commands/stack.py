@@ -1,6 +1,7 @@
 """`up`, `down`, `status`, `logs`: the local stack."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from headrace.output import JsonOption, console, print_fields, print_json, print
 from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError
-from headrace_local.parts import ALL_PARTS, Part
+from headrace_local.overrides import Overrides
+from headrace_local.parts import ALL_PARTS, Part, services_of
+from headrace_local.services import ServiceSpec, replicated
 from headrace_local.state import Phase, ProcessState, StackState
 
 DirectoryOption = Annotated[
@@ -47,14 +50,24 @@ def up(
     only: Annotated[
         Part | None, typer.Option("--only", help="Start one half of the product; default both.")
     ] = None,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COUNT", help="Run a service several times; repeatable."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the services; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the local stack: Valkey, Postgres, S3, SQS, Keystone, Swift and the services."""
     show = None if as_json else StackPrinter(foreground=not detach)
     run = control.up_detached if detach else control.up
     parts = ALL_PARTS if only is None else (only,)
+    overrides = Overrides(settings=_pairs(settings))
     try:
-        result = run(directory, parts=parts, services=not servers_only, on_change=show)
+        services = () if servers_only else _replicated(parts, _pairs(replicas))
+        result = run(directory, parts=parts, services=services, overrides=overrides, on_change=show)
     except LocalStackError as error:
         raise CommandError(str(error)) from None
     if as_json:
@@ -63,6 +76,23 @@ def up(
         console.print(f"It ran already, in {result.state.directory}.")
         if not detach:
             _print_endpoints(result.state)
+
+
+def _pairs(words: list[str] | None) -> dict[str, str]:
+    """Read NAME=VALUE words."""
+    pairs = [word.partition("=") for word in words or ()]
+    wrong = ["".join(parts) for parts in pairs if not (parts[0] and parts[1])]
+    if wrong:
+        raise CommandError(f"not NAME=VALUE: {', '.join(wrong)}")
+    return {name: value for name, _, value in pairs}
+
+
+def _replicated(parts: Sequence[Part], counts: dict[str, str]) -> tuple[ServiceSpec, ...]:
+    """Return the services of the parts, some of them several times."""
+    wrong = [name for name, count in counts.items() if not count.isdigit() or int(count) < 1]
+    if wrong:
+        raise CommandError(f"how many replicas? {', '.join(wrong)}")
+    return replicated(services_of(parts), {name: int(count) for name, count in counts.items()})
 
 
 class StackPrinter:

@@ -1,12 +1,14 @@
 """The supervisor as a process of its own; people use `headrace up`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from headrace_local import control, servers
 from headrace_local.errors import LocalStackError
 from headrace_local.layout import resolve_directory
+from headrace_local.overrides import OVERRIDES_VARIABLE, Overrides
 from headrace_local.process import ProcessIdentity
 from headrace_local.services import specs_from_json
 from headrace_local.supervisor import StackOptions
@@ -36,6 +38,7 @@ def main() -> int:
         services=specs_from_json(arguments.services),
         held=arguments.held,
         parent=parent,
+        overrides=Overrides.model_validate_json(os.environ.get(OVERRIDES_VARIABLE, "{}")),
     )
     try:
         control.run(options)

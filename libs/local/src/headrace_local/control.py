@@ -18,6 +18,7 @@ from headrace_local.interrupts import stop_signals
 from headrace_local.layout import StackLayout, resolve_directory
 from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import AlreadyRunningError, StackLock
+from headrace_local.overrides import NONE, OVERRIDES_VARIABLE, Overrides
 from headrace_local.parts import ALL_PARTS, Part, Services, chosen_servers, chosen_services
 from headrace_local.process import ProcessIdentity
 from headrace_local.services import specs_to_json
@@ -37,12 +38,7 @@ _NOT_INHERITED: Final = frozenset({"PYTHONDONTWRITEBYTECODE"})
 
 @dataclass(frozen=True)
 class UpResult:
-    """What `up` did.
-
-    Attributes:
-        state: the stack.
-        already_running: it ran before, and nothing was started.
-    """
+    """What `up` did: the stack, and whether it ran before, so that nothing was started."""
 
     state: StackState
     already_running: bool
@@ -54,6 +50,7 @@ def up(
     parts: Sequence[Part] = ALL_PARTS,
     services: Services = True,
     servers: Sequence[str] | None = None,
+    overrides: Overrides = NONE,
     on_change: OnChange | None = None,
 ) -> UpResult:
     """Run the stack in the foreground until SIGINT or SIGTERM; a second one ends all grace.
@@ -63,6 +60,7 @@ def up(
         parts: halves of the product to run.
         services: whether to run the parts' services; or which instead.
         servers: names of the servers to run instead of the parts'.
+        overrides: what is to be otherwise than the stack has it by itself.
         on_change: gets the state at each change, from any thread.
 
     Raises:
@@ -72,6 +70,7 @@ def up(
         directory=resolve_directory(directory),
         servers=chosen_servers(servers, parts),
         services=chosen_services(services, parts),
+        overrides=overrides,
     )
     return run(options, on_change=on_change)
 
@@ -100,6 +99,7 @@ def up_detached(
     servers: Sequence[str] | None = None,
     held: bool = False,
     parent: int | None = None,
+    overrides: Overrides = NONE,
     on_change: OnChange | None = None,
 ) -> UpResult:
     """Start the stack in a session of its own, and return when all of it is ready.
@@ -111,6 +111,7 @@ def up_detached(
         servers: names of the servers to run instead of the parts'.
         held: start only the supervisor, which starts processes when it is ordered to.
         parent: pid of a process with which the stack ends, however that ends.
+        overrides: what is to be otherwise than the stack has it by itself.
         on_change: gets the state when it has changed.
 
     Raises:
@@ -127,6 +128,7 @@ def up_detached(
         *(["--held"] if held else []),
         *(["--parent", str(parent)] if parent is not None else []),
     ]
+    inherited = {name: os.environ[name] for name in os.environ if name not in _NOT_INHERITED}
     layout.create()
     since = datetime.now(UTC)
     log_files.rotate(layout.log(_SUPERVISOR))
@@ -137,7 +139,7 @@ def up_detached(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=layout.directory,
-            env={name: os.environ[name] for name in os.environ if name not in _NOT_INHERITED},
+            env=inherited | {OVERRIDES_VARIABLE: overrides.model_dump_json()},
             start_new_session=True,
         )
     # Somebody has to reap it should it end before us.

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from headrace_common.contracts.cctv import DEFAULT_CONTAINER, DEFAULT_UPLOAD_PREFIX
 from headrace_common.contracts.lanes import Lane
@@ -106,12 +107,23 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
     }
 
 
-def queue_settings(queues: "QueueUrls") -> dict[str, str]:
-    """Return the settings that name the SQS queues."""
-    return {
-        "USE_SQS_QUEUE": "true",
+def queue_settings(queues: "QueueUrls", *, port: int) -> dict[str, str]:
+    """Return the settings that name the SQS queues.
+
+    Args:
+        queues: their URLs, with the address at which they were asked for.
+        port: where the services reach them.
+    """
+    urls = {
         "SQS_QUEUE_URL": queues.by_lane[Lane.NORMAL],
         "SQS_QUEUE_URL_HIGH": queues.by_lane[Lane.HIGH],
         "SQS_QUEUE_URL_LOW": queues.by_lane[Lane.LOW],
         "SQS_RESULT_QUEUE_URL": queues.results,
     }
+    here = {name: _at(url, port) for name, url in urls.items()}
+    return {"USE_SQS_QUEUE": "true", **here}
+
+
+def _at(url: str, port: int) -> str:
+    """Return a URL with another port of the loopback address."""
+    return urlsplit(url)._replace(netloc=f"{LOOPBACK}:{port}").geturl()

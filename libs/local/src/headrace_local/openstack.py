@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -58,13 +59,19 @@ def _public_url(catalog: list[dict[str, Any]]) -> str:
     raise LocalStackError("Keystone's catalog has no object store")
 
 
-def put_object(token: Token) -> None:
+def put_object(token: Token, *, host: str) -> None:
     """Write an object: the proxy answers before it can store anything.
+
+    Args:
+        token: says where our objects are, but for the host: the catalogue may send clients
+            another way.
+        host: of Swift itself, with the port.
 
     Raises:
         httpx.HTTPError: no answer, or a refusal.
     """
-    container = f"{token.object_store_url}/{_PROBE_CONTAINER}"
+    account = urlsplit(token.object_store_url)._replace(netloc=host).geturl()
+    container = f"{account}/{_PROBE_CONTAINER}"
     with httpx.Client(
         headers={"X-Auth-Token": token.text}, timeout=_TIMEOUT_SECONDS, trust_env=False
     ) as client:

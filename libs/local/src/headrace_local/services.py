@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from headrace_local.errors import NoStackError
 from headrace_local.ports import LOOPBACK, Offsets
 from headrace_local.process import Launch
 from headrace_local.program import Program
@@ -45,6 +46,13 @@ class ServiceSpec(BaseModel):
     health_path: str = "/health/ready"
     endpoint: str | None = None
 
+    def replica(self, number: int) -> "ServiceSpec":
+        """Return the same service under another name; the first one keeps the endpoint."""
+        name = f"{self.name}-{number}"
+        # By default the host's name, which must belong to one process only.
+        env = {**self.env, "CONSUMER_NAME": name}
+        return self.model_copy(update={"name": name, "endpoint": None, "env": env})
+
 
 def _module(name: str, module: str, endpoint: str, **env: str) -> ServiceSpec:
     command = (sys.executable, "-m", module)
@@ -59,6 +67,28 @@ DEFAULT_SERVICES: Final = (
     _module(ANALYSIS, "speech_analysis_server", "analysis_url", CALLBACK_ALLOWED_HOSTS=LOOPBACK),
     _module(PREPROCESSOR, "headrace_gpu_preprocessor", "preprocessor_url"),
 )
+
+
+def replicated(specs: Iterable[ServiceSpec], counts: Mapping[str, int]) -> tuple[ServiceSpec, ...]:
+    """Return the services with several replicas of some: `dispatcher`, `dispatcher-2` ...
+
+    Args:
+        specs: the services.
+        counts: how many there are of those that have more than one, by name.
+
+    Raises:
+        NoStackError: there is no such service.
+    """
+    chosen = tuple(specs)
+    unknown = counts.keys() - {spec.name for spec in chosen}
+    if unknown:
+        raise NoStackError(f"no service called {', '.join(sorted(unknown))}")
+    return tuple(
+        spec if number == 1 else spec.replica(number)
+        for spec in chosen
+        for number in range(1, counts.get(spec.name, 1) + 1)
+    )
+
 
 _SPECS: Final = TypeAdapter(tuple[ServiceSpec, ...])
 

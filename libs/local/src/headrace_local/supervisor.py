@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from headrace_local.errors import LocalStackError, NoStackError, StartFailedErro
 from headrace_local.layout import StackLayout
 from headrace_local.leftovers import end_leftovers
 from headrace_local.lock import StackLock
+from headrace_local.overrides import NONE, Overrides
 from headrace_local.ports import Offsets, choose_ports
 from headrace_local.process import ProcessIdentity
 from headrace_local.program import Program, Server
@@ -53,7 +54,7 @@ class StackOptions:
         services: the services to run on them.
         held: start nothing until it is ordered.
         parent: stop when this process is gone.
-        policy: when to start a process again.
+        overrides: what is otherwise than the stack has it by itself.
     """
 
     directory: Path
@@ -61,7 +62,7 @@ class StackOptions:
     services: Sequence[ServiceSpec] = DEFAULT_SERVICES
     held: bool = False
     parent: ProcessIdentity | None = None
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    overrides: Overrides = NONE
 
 
 class Supervisor:
@@ -123,7 +124,9 @@ class Supervisor:
         end_leftovers(self._layout)
         self._credentials = credentials_file.load_or_create(self._layout.credentials)
         environment = base_environment(self._options.directory)
-        every_server = servers.make_servers(self._layout, self._credentials, environment)
+        every_server = servers.make_servers(
+            self._layout, self._credentials, environment, self._options.overrides.advertised
+        )
         services = [
             Service(spec, self._options.directory, lambda: {**environment, **self._settings()})
             for spec in self._options.services
@@ -149,7 +152,7 @@ class Supervisor:
             log=log,
             on_change=self._publish,
             after_ready=partial(self._provision, program.name),
-            policy=self._options.policy,
+            policy=RestartPolicy(tireless=self._options.overrides.tireless),
         )
 
     def _provision(self, name: str) -> None:
@@ -211,10 +214,14 @@ class Supervisor:
 
     def _settings(self) -> dict[str, str]:
         """Return what every service gets, as far as it is known by now."""
+        overrides = self._options.overrides
+        ports = {**self._ports, **overrides.advertised}
+        queues = queue_settings(self._queues, port=ports["sqs"]) if self._queues else {}
         return {
-            **server_settings(self._ports, self._credentials),
-            **service_settings(self._ports, self._credentials),
-            **(queue_settings(self._queues) if self._queues else {}),
+            **server_settings(ports, self._credentials),
+            **service_settings(ports, self._credentials),
+            **queues,
+            **overrides.settings,
         }
 
     def _endpoints(self) -> dict[str, str]:

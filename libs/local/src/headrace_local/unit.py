@@ -32,14 +32,18 @@ class RestartPolicy:
         delays: seconds to wait before the first, second ... restart in a row; after the last
             one the process is given up.
         healthy_after: seconds of readiness after which the row begins anew.
+        tireless: never give up; the last delay is used again and again.
     """
 
     delays: Sequence[float] = (0.1, 0.2, 0.5, 1, 2)
     healthy_after: float = 30
+    tireless: bool = False
 
     def delay(self, failures: int) -> float | None:
         """Return how long to wait after that many failures in a row, or None to give up."""
-        return self.delays[failures - 1] if failures <= len(self.delays) else None
+        if failures <= len(self.delays):
+            return self.delays[failures - 1]
+        return self.delays[-1] if self.tireless else None
 
 
 class Unit:

@@ -1,6 +1,7 @@
 """The servers: Valkey, PostgreSQL, S3 (SeaweedFS), an SQS emulator, Keystone and Swift."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from headrace_local.credentials import Credentials
@@ -18,7 +19,10 @@ SERVER_NAMES: Final = ("valkey", "postgres", "s3", "sqs", "keystone", "swift")
 
 
 def make_servers(
-    layout: StackLayout, credentials: Credentials, environment: Mapping[str, str]
+    layout: StackLayout,
+    credentials: Credentials,
+    environment: Mapping[str, str],
+    advertised: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Server]:
     """Make all servers of the stack.
 
@@ -26,6 +30,7 @@ def make_servers(
         layout: the stack's paths; the data directories are created.
         credentials: the stack's secrets.
         environment: what every process of the stack gets.
+        advertised: ports at which services reach servers, where those are not their own.
     """
     data = {name: layout.create_data(name) for name in SERVER_NAMES}
     return [
@@ -33,6 +38,11 @@ def make_servers(
         Postgres(data["postgres"], environment, password=credentials.postgres_password),
         SeaweedFS(data["s3"], environment, credentials=credentials),
         Sqs(data["sqs"], environment, credentials=credentials),
-        Keystone(data["keystone"], environment, credentials=credentials),
+        Keystone(
+            data["keystone"],
+            environment,
+            credentials=credentials,
+            object_store_port=advertised.get("swift"),
+        ),
         Swift(data["swift"], environment, credentials=credentials),
     ]

@@ -64,11 +64,24 @@ class Keystone(Server):
     name = "keystone"
 
     def __init__(
-        self, data: Path, environment: Mapping[str, str], *, credentials: Credentials
+        self,
+        data: Path,
+        environment: Mapping[str, str],
+        *,
+        credentials: Credentials,
+        object_store_port: int | None = None,
     ) -> None:
-        """Make it; its users have the passwords in `credentials`."""
+        """Make it.
+
+        Args:
+            data: its data directory, which exists.
+            environment: what every process of the stack gets.
+            credentials: have its users' passwords.
+            object_store_port: of Swift in the catalogue, where that is not Swift's own.
+        """
         super().__init__(data, environment)
         self._credentials = credentials
+        self._object_store_port = object_store_port
 
     @cached_property
     def _python(self) -> Path:
@@ -122,10 +135,11 @@ class Keystone(Server):
     def _identity(self) -> dict[str, object]:
         swift = {"name": SWIFT_USER, "password": self._credentials.swift_password}
         ours = {"name": USER, "password": self._credentials.openstack_password}
+        port = self._object_store_port or self._ports["swift"]
         return {
             "region": OPENSTACK_REGION,
             "identity_url": self.auth_url,
-            "object_store_url": f"http://{LOOPBACK}:{self._ports['swift']}/v1/AUTH_%(project_id)s",
+            "object_store_url": f"http://{LOOPBACK}:{port}/v1/AUTH_%(project_id)s",
             "admin_password": self._credentials.keystone_admin_password,
             "users": [
                 {**swift, "project": SERVICE_PROJECT, "role": "admin"},

@@ -11,7 +11,7 @@ from headrace_local import tools
 from headrace_local.credentials import Credentials
 from headrace_local.errors import LocalStackError
 from headrace_local.files import write_private
-from headrace_local.ports import Offsets
+from headrace_local.ports import LOOPBACK, Offsets
 from headrace_local.privileges import Identity, without_root
 from headrace_local.process import Launch
 from headrace_local.program import Server
@@ -101,7 +101,8 @@ class Swift(Server):
         from headrace_local.openstack import ask_token, put_object  # noqa: PLC0415 - loads while it starts
 
         password = self._credentials.openstack_password
-        put_object(ask_token(identity_url(self._ports[Keystone.name]), password=password))
+        token = ask_token(identity_url(self._ports[Keystone.name]), password=password)
+        put_object(token, host=f"{LOOPBACK}:{self.port}")
 
 
 def _require_extended_attributes(directory: Path) -> None:
