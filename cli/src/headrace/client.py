@@ -105,12 +105,14 @@ class Client:
     def events(self, job_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield a job's events by name, from its first to its final one.
 
-        A stream that breaks is resumed behind the last event seen.
+        A stream that breaks is resumed behind the last event seen. A job that was begun anew has
+        a final event in the midst of its history, so that only the server ends its stream.
 
         Raises:
             CommandError: there is no such job, or the stream stayed broken for a minute.
         """
         last_id, silent_since = "", time.monotonic()
+        ended = False
         while True:
             try:
                 for event in self._stream(job_id, last_id):
@@ -120,8 +122,10 @@ class Client:
                         continue
                     data = event.json()
                     yield event.event, data
-                    if event.event == "status" and JobEvent.model_validate(data).status.is_final:
-                        return
+                    if event.event != "queue_position":
+                        ended = JobEvent.model_validate(data).status.is_final
+                if ended:
+                    return
             except httpx.TransportError as error:
                 if time.monotonic() - silent_since > _RECONNECT_FOR_SECONDS:
                     raise CommandError(f"the stream broke: {error}", ExitCode.UNAVAILABLE) from None
@@ -131,6 +135,8 @@ class Client:
         url = f"{self.connection.results_url}{job_path(job_id)}/events"
         headers = {"last-event-id": last_id} if last_id else {}
         with connect_sse(self._http, "GET", url, headers=headers) as source:
+            if source.response.status_code == 204:  # nothing follows
+                return
             yield from _checked(source).iter_sse()
 
     def _call(self, method: str, url: str, **arguments: Any) -> Any:

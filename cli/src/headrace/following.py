@@ -63,7 +63,7 @@ def _json_lines(
 def _last_status(events: Iterator[tuple[str, dict[str, Any]]]) -> JobStatus:
     status = JobStatus.UPLOADING
     for name, data in events:
-        if name == "status":
+        if name in {"status", "restarted"}:
             status = JobStatus(data["status"])
     return status
 

@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from headrace_common.contracts import AnalysisReport, ReportStatus
 from headrace_common.errors import UnprocessableError
@@ -97,3 +98,10 @@ def test_the_content_key_sees_what_is_said_and_of_whom() -> None:
     assert key == content_key("a", {"result": {"y": 2, "x": 1}, "status": "done"})
     assert key != content_key("b", {"status": "done", "result": {"x": 1, "y": 2}})
     assert key != content_key("a", {"status": "done", "result": {"x": 1, "y": 3}})
+
+
+def test_the_same_said_in_another_run_is_another_report() -> None:
+    payload: dict[str, JsonValue] = {"status": "done"}
+    first, untold = content_key("a", payload, run=1), content_key("a", payload)
+    assert first == untold
+    assert content_key("a", payload, run=2) not in {first, content_key("a", payload, run=3)}

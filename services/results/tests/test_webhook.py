@@ -48,6 +48,8 @@ def test_a_signed_report_completes_the_job(bench: Bench, replica: Replica) -> No
         "job_id": job_id,
         "duplicate": False,
         "delivery": 1,
+        "job_status": "queued_for_analysis",
+        "stop": False,
     }
     assert bench.outcomes(job_id) == ["applied"]
     view = bench.view(job_id)

@@ -9,7 +9,7 @@ from headrace_common.contracts.cctv import CctvReport
 from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_results import inbox
-from headrace_results.apply import JobState, change_for, outcome_text
+from headrace_results.apply import JobState, change_for, change_of_other_run, outcome_text
 from headrace_results.cameras.apply import changes_for_report
 from headrace_results.cameras.rows import state_of
 from headrace_results.inbox import Source
@@ -87,11 +87,19 @@ class ReportApplier:
             return []
         if row.source == Source.STREAM:
             return self._apply_camera(session, row, job)
+        if row.run not in {None, job.run}:
+            return self._ignore_other_run(session, row, job)
         state = JobState(JobStatus(job.status), job.progress, job.meta.get(ANALYSIS_PROGRESS))
         report = AnalysisReport.model_validate(row.payload)
         outcomes = self._store.apply_in(session, [change_for(job.id, report, state)])
         row.outcome = outcome_text(outcomes[0], state.progress)
         return outcomes
+
+    def _ignore_other_run(self, session: Session, row: InboxReport, job: Job) -> list[Outcome]:
+        """Record what is said of a run that is over; of its progress nothing is told."""
+        row.outcome = f"ignored: of run {row.run}, the job is in run {job.run}"
+        change = change_of_other_run(job.id, AnalysisReport.model_validate(row.payload), row.run)
+        return [] if change is None else self._store.apply_in(session, [change])
 
     def _apply_camera(self, session: Session, row: InboxReport, job: Job) -> list[Outcome]:
         state = state_of(job)

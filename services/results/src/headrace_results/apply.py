@@ -45,6 +45,22 @@ def change_for(job_id: str, report: AnalysisReport, state: JobState) -> Change:
             )
 
 
+def change_of_other_run(job_id: str, report: AnalysisReport, run: int | None) -> Change | None:
+    """Return what notes in the timeline that another run than the job's ended; None: nothing does.
+
+    It is refused wherever the job is, and has no metadata: that of another run is none of this.
+    """
+    if report.status is ReportStatus.PROCESSING:
+        return None
+    return Change(
+        job_id=job_id,
+        to=JobStatus(report.status),
+        message=f"Run {run}: {report.message or report.status}",
+        data={"run": run},
+        only_from=frozenset(),
+    )
+
+
 def outcome_text(outcome: Outcome, progress: int) -> str:
     """Describe, for the inbox, what applying a report did.
 

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from headrace_common.contracts import JobStatus
 from headrace_common.db import InboxReport, Job
 from headrace_common.errors import ConflictError, NotFoundError
 from headrace_results.reports import canonical
@@ -46,6 +47,7 @@ class NewReport:
     """A report to be kept.
 
     Attributes:
+        run: of the job that it answers, as its sender says; None where that says nothing.
         trace: W3C trace context that came with it; that of the job is kept where it is empty.
     """
 
@@ -53,6 +55,7 @@ class NewReport:
     dedup_key: str
     source: Source
     payload: dict[str, JsonValue]
+    run: int | None = None
     trace: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,6 +66,7 @@ class Receipt:
     Attributes:
         deliveries: times that it came in, this one included.
         same_payload: False where an earlier one with the same key said something else.
+        job: that it is about, before it is applied.
     """
 
     inbox_id: int
@@ -70,11 +74,24 @@ class Receipt:
     trace: dict[str, str]
     deliveries: int
     same_payload: bool
+    job: "JobFacts"
 
     @property
     def duplicate(self) -> bool:
         """Whether it came in before."""
         return self.deliveries > 1
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """What the sender of a report is told of its job."""
+
+    status: JobStatus
+    run: int
+
+    def wants(self, run: int | None) -> bool:
+        """Whether what is done in `run` is still wanted; None: the sender did not say the run."""
+        return not self.status.is_final and run in {None, self.run}
 
 
 def signed_key(webhook_id: str) -> str:
@@ -91,9 +108,14 @@ def stream_key(stream: str, entry_id: str, job_id: str) -> str:
     return f"stream:{stream}:{entry_id}:{job_id}"
 
 
-def content_key(job_id: str, payload: dict[str, JsonValue]) -> str:
-    """Return the key by which a report without an id of its own is recognised: what it says."""
-    digest = hashlib.sha256(job_id.encode() + b"\0" + canonical(payload))
+def content_key(job_id: str, payload: dict[str, JsonValue], *, run: int | None = None) -> str:
+    """Return the key by which a report without an id of its own is recognised: what it says.
+
+    The same said in another run is another report. The first run is not part of the key, nor is
+    one that nobody told.
+    """
+    about = f"{job_id}\0{run}" if run is not None and run > 1 else job_id
+    digest = hashlib.sha256(about.encode() + b"\0" + canonical(payload))
     return f"content:{digest.hexdigest()}"
 
 
@@ -104,10 +126,12 @@ def keep(session: Session, new: NewReport) -> Receipt:
         NotFoundError: there is no such job.
         WebhookOfAnotherJobError: its key was used for another job; nothing is stored.
     """
-    job_trace = session.scalar(select(Job.trace).where(Job.id == new.job_id))
-    if job_trace is None:
+    job = session.execute(
+        select(Job.trace, Job.status, Job.run).where(Job.id == new.job_id)
+    ).one_or_none()
+    if job is None:
         raise NotFoundError(f"no job {new.job_id!r}")
-    trace = new.trace or job_trace
+    trace = new.trace or job.trace
     row = session.execute(
         insert(InboxReport)
         .values(
@@ -115,6 +139,7 @@ def keep(session: Session, new: NewReport) -> Receipt:
             job_id=new.job_id,
             source=new.source,
             payload=new.payload,
+            run=new.run,
             trace=trace,
         )
         .on_conflict_do_update(
@@ -133,7 +158,8 @@ def keep(session: Session, new: NewReport) -> Receipt:
     ).one_or_none()
     if row is None:
         raise WebhookOfAnotherJobError("this webhook-id was used for a report on another job")
-    return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload)
+    facts = JobFacts(JobStatus(job.status), job.run)
+    return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload, facts)
 
 
 def begin_attempt(session: Session, inbox_id: int) -> int | None:

@@ -11,3 +11,11 @@ _NO_NUL: Final = r"^[^\x00]*$"
 
 JobId = Annotated[str, Path(max_length=_MAX_ID_LENGTH, pattern=_NO_NUL)]
 OptionalIdQuery = Annotated[str | None, Query(max_length=_MAX_ID_LENGTH, pattern=_NO_NUL)]
+RunQuery = Annotated[
+    int,
+    Query(
+        ge=1,
+        le=2**31 - 1,
+        description="Run of the job that the report is on, as the callback URL names it",
+    ),
+]

@@ -112,9 +112,10 @@ def _read(message: "MessageTypeDef") -> NewReport | None:
         return None
     return NewReport(
         job_id=job_id,
-        dedup_key=inbox.content_key(job_id, received.payload),
+        dedup_key=inbox.content_key(job_id, received.payload, run=received.report.job_run),
         source=Source.SQS,
         payload=received.payload,
+        run=received.report.job_run,
         trace=_trace_of(message),
     )
 

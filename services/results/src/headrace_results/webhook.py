@@ -1,14 +1,13 @@
 """The webhook: who may report, and a durable row before the answer (A10)."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Request, status
-from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
 from headrace_common import webhooks
-from headrace_common.contracts import AnalysisReport
+from headrace_common.contracts import AnalysisReport, ReportReceipt
 from headrace_common.db import Database
 from headrace_common.errors import (
     HeadraceError,
@@ -25,7 +24,7 @@ from headrace_results import inbox
 from headrace_results.actors import ReportQueue
 from headrace_results.inbox import NewReport, Receipt, Source, WebhookOfAnotherJobError
 from headrace_results.metrics import REPORTS_RECEIVED, REPORTS_REFUSED
-from headrace_results.params import OptionalIdQuery
+from headrace_results.params import OptionalIdQuery, RunQuery
 from headrace_results.reports import job_id_of, read_report
 
 log = structlog.get_logger()
@@ -40,15 +39,6 @@ _SIGNATURE_HEADERS: Final = (
 )
 
 
-class Accepted(BaseModel):
-    """The report is kept and will be applied."""
-
-    status: Literal["accepted"] = "accepted"
-    job_id: str
-    duplicate: bool = Field(description="Whether this very report came in before")
-    delivery: int = Field(ge=1, description="How often it came in, this time included")
-
-
 class WebhookReceiver:
     """Authenticates a report, keeps it, and asks for it to be applied."""
 
@@ -60,8 +50,8 @@ class WebhookReceiver:
         self._token_secrets = settings.callback_token_secret_texts()
 
     def receive(
-        self, body: bytes, headers: Headers, *, job_id: str | None, token: str | None
-    ) -> Receipt:
+        self, body: bytes, headers: Headers, *, job_id: str | None, token: str | None, run: int
+    ) -> ReportReceipt:
         """Take a report in.
 
         Args:
@@ -69,6 +59,7 @@ class WebhookReceiver:
             headers: of the request.
             job_id: from the query.
             token: from the query.
+            run: of the job, from the query.
 
         Raises:
             UnauthorizedError: neither signature nor token is valid.
@@ -78,7 +69,7 @@ class WebhookReceiver:
         """
         try:
             webhook_id = self._authenticate(body, headers, job_id=job_id, token=token)
-            new = _new_report(body, headers, query_job_id=job_id, webhook_id=webhook_id)
+            new = _new_report(body, headers, query_job_id=job_id, run=run, webhook_id=webhook_id)
             with structlog.contextvars.bound_contextvars(job_id=new.job_id):
                 return self._keep(new)
         except HeadraceError as error:
@@ -106,7 +97,7 @@ class WebhookReceiver:
             "a report needs a Standard Webhooks signature, or the token of its job's callback URL"
         )
 
-    def _keep(self, new: NewReport) -> Receipt:
+    def _keep(self, new: NewReport) -> ReportReceipt:
         with self._database.begin() as session:
             receipt = inbox.keep(session, new)
         REPORTS_RECEIVED.labels(source=new.source, duplicate=str(receipt.duplicate).lower()).inc()
@@ -115,7 +106,7 @@ class WebhookReceiver:
         elif not receipt.same_payload:
             log.warning("webhook.id_reused", inbox_id=receipt.inbox_id, kept="the first report")
         log.info("report.received", inbox_id=receipt.inbox_id, delivery=receipt.deliveries)
-        return receipt
+        return _answer(receipt, new.run)
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -159,18 +150,27 @@ def webhook_router(receiver: WebhookReceiver, path: str) -> APIRouter:
         body: Annotated[bytes, Depends(_raw_body)],
         job_id: OptionalIdQuery = None,
         token: OptionalIdQuery = None,
-    ) -> Accepted:
+        run: RunQuery = 1,
+    ) -> ReportReceipt:
         """Take in what an analysis server says of a job: progress, success or failure.
 
         Signed after Standard Webhooks, or with the `token` of the job's `callback_url`. It may
-        come any number of times and in any order; the answer comes once it is stored.
+        come any number of times and in any order; the answer comes once it is stored, and says
+        with `stop` whether to go on working on the job.
         """
-        receipt = receiver.receive(body, request.headers, job_id=job_id, token=token)
-        return Accepted(
-            job_id=receipt.job_id, duplicate=receipt.duplicate, delivery=receipt.deliveries
-        )
+        return receiver.receive(body, request.headers, job_id=job_id, token=token, run=run)
 
     return router
+
+
+def _answer(receipt: Receipt, run: int | None) -> ReportReceipt:
+    return ReportReceipt(
+        job_id=receipt.job_id,
+        duplicate=receipt.duplicate,
+        delivery=receipt.deliveries,
+        job_status=receipt.job.status,
+        stop=not receipt.job.wants(run),
+    )
 
 
 def _is_signed(headers: Headers) -> bool:
@@ -178,7 +178,7 @@ def _is_signed(headers: Headers) -> bool:
 
 
 def _new_report(
-    body: bytes, headers: Headers, *, query_job_id: str | None, webhook_id: str | None
+    body: bytes, headers: Headers, *, query_job_id: str | None, run: int, webhook_id: str | None
 ) -> NewReport:
     received = read_report(body)
     job_id = job_id_of(received.report, query_job_id)
@@ -186,11 +186,12 @@ def _new_report(
         raise UnprocessableError(f"webhook-id has more than {_MAX_WEBHOOK_ID_LENGTH} characters")
     return NewReport(
         job_id=job_id,
-        dedup_key=inbox.content_key(job_id, received.payload)
+        dedup_key=inbox.content_key(job_id, received.payload, run=run)
         if webhook_id is None
         else inbox.signed_key(webhook_id),
         source=Source.CALLBACK if webhook_id is None else Source.WEBHOOK,
         payload=received.payload,
+        run=run,
         # Without a trace of the sender's, the report belongs to the job's own.
         trace=current_trace() if "traceparent" in headers else {},
     )

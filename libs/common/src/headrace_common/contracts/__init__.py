@@ -11,6 +11,7 @@ from headrace_common.contracts.analysis import (
     AnalysisReport,
     AnalysisRequest,
     ReportError,
+    ReportReceipt,
     ReportStatus,
 )
 from headrace_common.contracts.events import EVENTS_CHANNEL, EventType, JobEvent
@@ -42,6 +43,7 @@ __all__ = [
     "JobStatus",
     "Lane",
     "ReportError",
+    "ReportReceipt",
     "ReportStatus",
     "dispatch_actor",
 ]

@@ -123,6 +123,12 @@ class AnalysisReport(BaseModel):
     job_id: str | None = Field(
         default=None, description="Must equal ?job_id=, where both are given"
     )
+    job_run: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Run of the job, on the result queue; a webhook tells it by ?run=",
+    )
     status: ReportStatus
     progress: float | None = Field(
         default=None, ge=0, le=100, description="Per cent of the analysis"
