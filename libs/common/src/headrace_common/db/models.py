@@ -257,6 +257,9 @@ class Rollout(Base):
     new_side: Mapped[str | None] = mapped_column(
         comment="sqs or http, the one that is tried; unset: none is"
     )
+    rolled_back: Mapped[str | None] = mapped_column(
+        comment="sqs or http, the one that all jobs were taken from"
+    )
     auto_rollback: Mapped[bool] = mapped_column(server_default=text("true"))
     policy: Mapped[_Json] = mapped_column(
         server_default=text("'{}'"), comment="Margins of the automatic roll-back"

@@ -129,6 +129,12 @@ def upgrade() -> None:
             nullable=True,
             comment="sqs or http, the one that is tried; unset: none is",
         ),
+        sa.Column(
+            "rolled_back",
+            sa.Text(),
+            nullable=True,
+            comment="sqs or http, the one that all jobs were taken from",
+        ),
         sa.Column("auto_rollback", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column(
             "policy",
