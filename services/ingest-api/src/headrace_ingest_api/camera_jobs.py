@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 import structlog
@@ -23,6 +22,7 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db.models import Job
 from headrace_common.errors import ConflictError
 from headrace_common.jobs import Change, NewJob, Outcome
+from headrace_common.jobs.camera_queue import add_entry
 from headrace_common.jobs.cameras import camera_input
 from headrace_common.telemetry.trace import current_trace
 from headrace_ingest_api.errors import AcceptanceUnknownError
@@ -169,10 +169,9 @@ class CameraJobs:
         self, wish: CameraWish, entry: PreprocessEntry, claim: Claim | None
     ) -> CameraAnswer | None:
         """Put the job on the stream; None where that has to wait, or cannot be noted."""
-        fields: dict[Any, Any] = dict(entry.fields())
         try:
-            added: Any = self._redis.xadd(self._stream, fields)
-            return self._note_queued(wish, entry.job_id, added.decode(), claim)
+            entry_id = add_entry(self._redis, self._stream, entry)
+            return self._note_queued(wish, entry.job_id, entry_id, claim)
         except (redis.RedisError, OSError) as error:
             log.warning("camera.stream_away", error=str(error)[:500])
         except SQLAlchemyError as error:

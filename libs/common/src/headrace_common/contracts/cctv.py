@@ -38,6 +38,9 @@ DELAYED_SUFFIX: Final = ":delayed"
 CANCELLED_SUFFIX: Final = ":cancelled"
 #: Exists while the stream is paused: workers take nothing new. Its value says why.
 PAUSED_SUFFIX: Final = ":paused"
+#: Sorted set of jobs that have ended, by the time in ms from which on what their runs left in Swift
+#: beside the result is removed. Each is a SettledJob as JSON.
+SETTLED_SUFFIX: Final = ":settled"
 #: Fields of an entry of the report stream: the CctvReport as JSON, and the W3C trace context.
 REPORT_FIELD: Final = "report"
 
@@ -47,6 +50,8 @@ MAX_CLIP_SECONDS: Final = 600
 MAX_MESSAGE_LENGTH: Final = 1_000
 _MAX_ID_LENGTH: Final = 200
 _MAX_URL_LENGTH: Final = 4_096
+#: Between the time and the run, in a set's folder.
+_RUN_MARK: Final = "-run"
 #: Name space of the ids of jobs whose producer gave none.
 _JOB_IDS: Final = uuid.UUID("6f0c7a52-5a0e-4d5e-9d0c-2f4b3e1c8a77")
 
@@ -93,6 +98,12 @@ class PreprocessEntry(BaseModel):
     attempt: int = Field(default=0, ge=0, le=1_000)
     enqueued_at: int = Field(alias="enqueuedAt", ge=0, description="Milliseconds since 1970")
     given_job_id: CameraId | None = Field(default=None, alias="jobId")
+    job_run: int = Field(
+        default=1,
+        ge=1,
+        alias="jobRun",
+        description="Counts up each time somebody asks to do the job anew; left out while 1",
+    )
 
     @classmethod
     def parse(cls, fields: Mapping[str, str]) -> Self:
@@ -141,6 +152,7 @@ class PreprocessEntry(BaseModel):
             "attempt": str(self.attempt if attempt is None else attempt),
             "enqueuedAt": str(self.enqueued_at),
             "jobId": self.job_id,
+            **({"jobRun": str(self.job_run)} if self.job_run > 1 else {}),
         }
 
 
@@ -165,9 +177,21 @@ def job_folder(prefix: str, cctv_id: str, job_id: str) -> str:
     return f"{prefix}{cctv_id}/{job_id}/"
 
 
-def set_timestamp(at: datetime) -> str:
-    """Return the folder of a set that was begun `at`: sorts by time, safe in any path."""
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+def set_timestamp(at: datetime, run: int = 1) -> str:
+    """Return the folder of a set that was begun `at`: sorts by time, safe in any path.
+
+    Args:
+        at: when it was begun.
+        run: of the job; each has sets of its own. From the second on it is part of the name.
+    """
+    moment = at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+    return moment if run == 1 else f"{moment}{_RUN_MARK}{run}"
+
+
+def run_of_folder(folder: str) -> int:
+    """Return the run of the job that a set is of; `folder` may end with a slash."""
+    _, mark, run = folder.rstrip("/").rpartition("/")[2].partition(_RUN_MARK)
+    return int(run) if mark and run.isdecimal() else 1
 
 
 class CctvState(StrEnum):
@@ -179,6 +203,8 @@ class CctvState(StrEnum):
     COMPLETED = "completed"
     #: Given up; the entry is in the dead-letter stream.
     FAILED = "failed"
+    #: Not worked on, or no further, because the job is cancelled; nothing is kept.
+    CANCELLED = "cancelled"
 
 
 class Stage(StrEnum):
@@ -225,6 +251,17 @@ class CctvResult(BaseModel):
     damaged_share: float = Field(ge=0, le=1, description="Of the road, by area")
     worst_severity: str | None = None
     summary: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class SettledJob(BaseModel):
+    """A run of a job that has ended: of its sets one is kept, or none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: CameraId
+    cctv_id: CameraId
+    run: int = Field(ge=1)
+    folder: str | None = Field(description="Of the job's result; None where it has none")
 
 
 class CctvReport(BaseModel):

@@ -35,8 +35,10 @@ def camera_entry(
     job_input: Mapping[str, Any],
     metadata: Mapping[str, Any],
     trace: Mapping[str, Any],
+    *,
+    run: int = 1,
 ) -> PreprocessEntry:
-    """Make the entry of a camera job anew, for the attempt that it is at.
+    """Make the entry of a camera job anew, for the run and the attempt that it is at.
 
     Raises:
         MalformedEntryError: the row was made of an entry that was no job.
@@ -51,6 +53,7 @@ def camera_entry(
         "attempt": metadata.get(ATTEMPT, job_input.get("attempt", 0)),
         "enqueuedAt": job_input.get("enqueued_at", ""),
         "jobId": job_id,
+        "jobRun": run,
     }
     return PreprocessEntry.parse({name: str(value) for name, value in fields.items()})
 

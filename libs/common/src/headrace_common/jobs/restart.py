@@ -18,13 +18,14 @@ from sqlalchemy.orm import Session
 
 from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts.analysis import ANALYSIS_PROGRESS
-from headrace_common.contracts.cctv import CANCELLED_SUFFIX, PreprocessEntry
+from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db.engine import Database
 from headrace_common.db.models import Job
 from headrace_common.errors import ConflictError
+from headrace_common.jobs.camera_queue import add_entry
 from headrace_common.jobs.cameras import ATTEMPT, camera_entry
 from headrace_common.jobs.changes import Change, Outcome
 from headrace_common.jobs.store import JobStore
@@ -91,7 +92,7 @@ def plan_restart(job: Job, *, message: str) -> Restart:
 
 
 def _camera_restart(job: Job, message: str) -> Restart:
-    entry = camera_entry(job.id, job.input, {ATTEMPT: 0}, job.trace)
+    entry = camera_entry(job.id, job.input, {ATTEMPT: 0}, job.trace, run=job.run + 1)
     change = Change(
         job_id=job.id,
         to=JobStatus.QUEUING,
@@ -136,22 +137,14 @@ class JobRestarts:
             if restart.message is not None:
                 send(self._broker, restart.message)
             if restart.entry is not None:
-                self._note_queued(restart.entry.job_id, self._add(restart.entry))
+                entry_id = add_entry(self._broker.client, self._stream, restart.entry)
+                self._note_queued(restart.entry.job_id, entry_id)
         except (QueueUnavailableError, redis.RedisError) as error:
             log.warning(
                 "job.restart_not_sent", job_id=restart.change.job_id, error=str(error)[:500]
             )
             return False
         return True
-
-    def _add(self, entry: PreprocessEntry) -> str:
-        fields: dict[Any, Any] = dict(entry.fields())
-        with self._broker.client.pipeline(transaction=True) as step:
-            # Workers leave alone what was cancelled in an earlier run.
-            step.hdel(f"{self._stream}{CANCELLED_SUFFIX}", entry.job_id)
-            step.xadd(self._stream, fields)
-            entry_id: bytes = step.execute()[1]
-        return entry_id.decode()
 
     def _note_queued(self, job_id: str, entry_id: str) -> None:
         queued = Change(
