@@ -320,18 +320,26 @@ class DeadLetter(Base):
     source: Mapped[str] = mapped_column(comment="dramatiq, sqs, stream, reports or webhook")
     queue: Mapped[str] = mapped_column(comment="Where it was to be worked off")
     source_id: Mapped[str] = mapped_column(comment="Its id there")
+    kind: Mapped[str] = mapped_column(comment="What it was: dispatch, stream_entry ...")
     job_id: Mapped[str | None]
+    run: Mapped[int | None] = mapped_column(comment="Run of the job it belonged to, where told")
     fingerprint: Mapped[str] = mapped_column(comment="Same for letters with the same cause")
     code: Mapped[str]
     reason: Mapped[str]
     payload: Mapped[_Json]
     attempts: Mapped[int | None]
     state: Mapped[str] = mapped_column(
-        server_default=text("'dead'"), comment="dead, replayed or dropped"
+        server_default=text("'dead'"), comment="dead, replaying, replayed or dropped"
     )
     state_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state_by: Mapped[str | None]
+    outcome: Mapped[str | None] = mapped_column(comment="What the last decision came to")
     replays: Mapped[int] = mapped_column(server_default=text("0"))
+    replay_id: Mapped[str | None] = mapped_column(comment="The replay it was last a part of")
+    due_at: Mapped[datetime | None] = mapped_column(comment="Replayed then; set while replaying")
+    at_source: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="Whether it is still where it died, a stream"
+    )
     died_at: Mapped[datetime]
     collected_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -340,6 +348,18 @@ class DeadLetter(Base):
         Index("ix_dead_letters_state_died_at", "state", "died_at", "id"),
         Index("ix_dead_letters_fingerprint", "fingerprint", "state"),
         Index("ix_dead_letters_job_id", "job_id"),
+        Index("ix_dead_letters_due_at", "due_at", postgresql_where=text("state = 'replaying'")),
+        Index(
+            "ix_dead_letters_replay_id",
+            "replay_id",
+            "state",
+            postgresql_where=text("replay_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_dead_letters_at_source",
+            "queue",
+            postgresql_where=text("at_source AND state IN ('replayed', 'dropped')"),
+        ),
     )
 
 

@@ -49,7 +49,16 @@ def upgrade() -> None:
         ),
         sa.Column("queue", sa.Text(), nullable=False, comment="Where it was to be worked off"),
         sa.Column("source_id", sa.Text(), nullable=False, comment="Its id there"),
+        sa.Column(
+            "kind", sa.Text(), nullable=False, comment="What it was: dispatch, stream_entry ..."
+        ),
         sa.Column("job_id", sa.Text(), nullable=True),
+        sa.Column(
+            "run",
+            sa.Integer(),
+            nullable=True,
+            comment="Run of the job it belonged to, where told",
+        ),
         sa.Column(
             "fingerprint", sa.Text(), nullable=False, comment="Same for letters with the same cause"
         ),
@@ -62,7 +71,7 @@ def upgrade() -> None:
             sa.Text(),
             server_default=sa.text("'dead'"),
             nullable=False,
-            comment="dead, replayed or dropped",
+            comment="dead, replaying, replayed or dropped",
         ),
         sa.Column(
             "state_at",
@@ -71,7 +80,24 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("state_by", sa.Text(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=True, comment="What the last decision came to"),
         sa.Column("replays", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "replay_id", sa.Text(), nullable=True, comment="The replay it was last a part of"
+        ),
+        sa.Column(
+            "due_at",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="Replayed then; set while replaying",
+        ),
+        sa.Column(
+            "at_source",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="Whether it is still where it died, a stream",
+        ),
         sa.Column("died_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.Column(
             "collected_at",
@@ -85,6 +111,27 @@ def upgrade() -> None:
         "ix_dead_letters_fingerprint", "dead_letters", ["fingerprint", "state"], unique=False
     )
     op.create_index("ix_dead_letters_job_id", "dead_letters", ["job_id"], unique=False)
+    op.create_index(
+        "ix_dead_letters_due_at",
+        "dead_letters",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'replaying'"),
+    )
+    op.create_index(
+        "ix_dead_letters_replay_id",
+        "dead_letters",
+        ["replay_id", "state"],
+        unique=False,
+        postgresql_where=sa.text("replay_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_dead_letters_at_source",
+        "dead_letters",
+        ["queue"],
+        unique=False,
+        postgresql_where=sa.text("at_source AND state IN ('replayed', 'dropped')"),
+    )
     op.create_index(
         "ix_dead_letters_source_source_id",
         "dead_letters",
@@ -329,7 +376,8 @@ def downgrade() -> None:
     op.drop_table("transport_outcomes")
     op.drop_table("rollout")
     op.drop_table("queue_controls")
-    op.drop_index("ix_dead_letters_state_died_at", table_name="dead_letters")
+    for name in ("at_source", "replay_id", "due_at", "state_died_at"):
+        op.drop_index(f"ix_dead_letters_{name}", table_name="dead_letters")
     op.drop_index("ix_dead_letters_source_source_id", table_name="dead_letters")
     op.drop_index("ix_dead_letters_job_id", table_name="dead_letters")
     op.drop_index("ix_dead_letters_fingerprint", table_name="dead_letters")
