@@ -8,10 +8,11 @@ from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobKind
 from headrace_common.contracts.cctv import CctvReport
 from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
-from headrace_results import inbox
+from headrace_results import inbox, shadow
 from headrace_results.apply import JobState, change_for, change_of_other_run, outcome_text
 from headrace_results.cameras.apply import changes_for_report
 from headrace_results.cameras.rows import state_of
+from headrace_results.differences import Tolerance
 from headrace_results.inbox import Source
 from headrace_results.metrics import REPORTS_APPLIED
 
@@ -21,14 +22,23 @@ log = structlog.get_logger()
 class ReportApplier:
     """Applies reports; any number of threads and processes may try the same one."""
 
-    def __init__(self, database: Database, store: JobStore, *, max_attempts: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: JobStore,
+        *,
+        max_attempts: int,
+        tolerance: Tolerance | None = None,
+    ) -> None:
         """Make it.
 
         Args:
             database: where the inbox and the jobs are.
             store: changes jobs.
             max_attempts: after so many a report is set aside as poisoned.
+            tolerance: what counts as the same answer of a copy.
         """
+        self._tolerance = tolerance or Tolerance()
         self._database = database
         self._store = store
         self._max_attempts = max_attempts
@@ -77,6 +87,9 @@ class ReportApplier:
         log.info("report.applied", inbox_id=inbox_id, job_id=job_id, outcome=result)
 
     def _apply_in(self, session: Session, row: InboxReport) -> list[Outcome]:
+        if row.source != Source.STREAM and shadow.is_shadow(row.job_id):
+            row.outcome = shadow.apply(session, row, self._tolerance)
+            return []
         job = session.get(Job, row.job_id, with_for_update=True)
         if job is None:
             row.outcome = "ignored: job was purged"

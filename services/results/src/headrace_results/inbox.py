@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from headrace_common.contracts import JobStatus
 from headrace_common.db import InboxReport, Job
 from headrace_common.errors import ConflictError, NotFoundError
+from headrace_results import shadow
 from headrace_results.reports import canonical
 
 #: Earlier reports on a job that are applied first; a sender of more has its order to itself.
@@ -88,10 +89,12 @@ class JobFacts:
 
     status: JobStatus
     run: int
+    copy_wanted: bool = False
 
     def wants(self, run: int | None) -> bool:
         """Whether what is done in `run` is still wanted; None: the sender did not say the run."""
-        return not self.status.is_final and run in {None, self.run}
+        wanted = self.copy_wanted or not self.status.is_final
+        return wanted and run in {None, self.run}
 
 
 def signed_key(webhook_id: str) -> str:
@@ -126,8 +129,10 @@ def keep(session: Session, new: NewReport) -> Receipt:
         NotFoundError: there is no such job.
         WebhookOfAnotherJobError: its key was used for another job; nothing is stored.
     """
+    is_copy = new.source != Source.STREAM and shadow.is_shadow(new.job_id)
+    about = shadow.original_id(new.job_id) if is_copy else new.job_id
     job = session.execute(
-        select(Job.trace, Job.status, Job.run).where(Job.id == new.job_id)
+        select(Job.trace, Job.status, Job.run, Job.finished_at).where(Job.id == about)
     ).one_or_none()
     if job is None:
         raise NotFoundError(f"no job {new.job_id!r}")
@@ -158,7 +163,9 @@ def keep(session: Session, new: NewReport) -> Receipt:
     ).one_or_none()
     if row is None:
         raise WebhookOfAnotherJobError("this webhook-id was used for a report on another job")
-    facts = JobFacts(JobStatus(job.status), job.run)
+    status = JobStatus(job.status)
+    wanted = is_copy and shadow.is_wanted(status, job.finished_at)
+    facts = JobFacts(status, job.run, copy_wanted=wanted)
     return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload, facts)
 
 

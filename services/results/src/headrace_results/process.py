@@ -13,7 +13,7 @@ from headrace_common.jobs import EventPublisher, JobStore
 from headrace_common.redis_client import redis_client
 from headrace_common.repeat import Repeater
 from headrace_common.sqs import sqs_client
-from headrace_common.storage import s3_client
+from headrace_common.storage import s3_signing_client
 from headrace_common.web import Check
 from headrace_common.worker import EmbeddedWorker
 from headrace_results.actors import ReportQueue, register_actors
@@ -25,6 +25,7 @@ from headrace_results.hub import Hub, HubLimits
 from headrace_results.reader import JobReader
 from headrace_results.result_queue import ResultQueueConsumer
 from headrace_results.settings import ResultsSettings
+from headrace_results.shadow import ShadowComparer, tolerance_of
 from headrace_results.stream import EventStreams
 from headrace_results.sweep import Sweep
 from headrace_results.webhook import WebhookReceiver
@@ -48,7 +49,13 @@ class ResultsProcess:
         store = JobStore(
             self.database, EventPublisher(self._redis), retention=settings.job_retention
         )
-        applier = ReportApplier(self.database, store, max_attempts=settings.inbox_max_attempts)
+        tolerance = tolerance_of(settings)
+        applier = ReportApplier(
+            self.database, store, max_attempts=settings.inbox_max_attempts, tolerance=tolerance
+        )
+        shadows = ShadowComparer(
+            self.database, tolerance, interval_seconds=settings.inbox_sweep_seconds
+        )
         register_actors(self._broker, applier)
         self._worker = EmbeddedWorker(
             self._broker, queues={APPLY_REPORT_QUEUE}, threads=settings.results_worker_threads
@@ -58,7 +65,7 @@ class ResultsProcess:
             if settings.cctv_enabled
             else None
         )
-        self._repeaters = [self._sweep(applier), *self._result_queue()]
+        self._repeaters = [self._sweep(applier, shadows), *self._result_queue()]
         if self._cameras is not None:
             self._repeaters += self._cameras.repeaters
         self._listening: asyncio.Task[None] | None = None
@@ -119,14 +126,15 @@ class ResultsProcess:
         if self._listening is None or self._listening.done():
             raise RuntimeError("the event hub has ended")
 
-    def _sweep(self, applier: ReportApplier) -> Repeater:
+    def _sweep(self, applier: ReportApplier, shadows: ShadowComparer) -> Repeater:
         sweep = Sweep(
             self.database,
             applier,
             retry_seconds=self._settings.inbox_retry_seconds,
             interval_seconds=self._settings.inbox_sweep_seconds,
         )
-        return Repeater("sweep", sweep.step)
+        # One after the other, so that they take one connection.
+        return Repeater("sweep", lambda: min(sweep.step(), shadows.step()))
 
     def _result_queue(self) -> list[Repeater]:
         if self._settings.sqs_result_queue_url is None:
@@ -142,9 +150,8 @@ class ResultsProcess:
 
 
 def _artifact_urls(settings: ResultsSettings) -> ArtifactUrls:
-    endpoint = settings.s3_public_endpoint_url or settings.s3_endpoint_url
-    signing = settings.model_copy(update={"s3_endpoint_url": endpoint})
-    return ArtifactUrls(s3_client(signing), settings, seconds=settings.artifact_url_seconds)
+    client = s3_signing_client(settings)
+    return ArtifactUrls(client, settings, seconds=settings.artifact_url_seconds)
 
 
 def _hub(settings: ResultsSettings, reader: JobReader) -> Hub:

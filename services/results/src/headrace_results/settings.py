@@ -44,6 +44,21 @@ class ResultsSettings(
         default=12, ge=1, le=20, description="After so many a report is set aside as poisoned"
     )
 
+    shadow_relative_tolerance: float = Field(
+        default=1e-6,
+        ge=0,
+        lt=1,
+        description="Relative difference of two numbers that counts as none, where the answer to "
+        "the copy of a job is held against the job's own",
+    )
+    shadow_absolute_tolerance: float = Field(
+        default=1e-9, ge=0, description="The same of numbers near zero"
+    )
+    shadow_ignored_members: TextList = Field(
+        default=(),
+        description="Names of members of a result that differ from run to run, such as durations",
+    )
+
     sqs_result_wait_seconds: int = Field(
         default=5,
         ge=0,
@@ -103,9 +118,6 @@ class ResultsSettings(
     artifact_url_seconds: int = Field(
         default=300, ge=1, le=604_800, description="How long the URL of an artefact is good for"
     )
-    s3_public_endpoint_url: HttpUrlText | None = Field(
-        default=None, description="S3_ENDPOINT_URL as clients reach it, where that differs"
-    )
 
     swift_temp_url_key: SecretStr | None = Field(
         default=None,
@@ -124,7 +136,9 @@ class ResultsSettings(
         default=None, description="Scheme and host of Swift as clients reach it, where they differ"
     )
 
-    _split_storage_urls = field_validator("swift_storage_urls", mode="before")(split_words)
+    _split_storage_urls = field_validator(
+        "swift_storage_urls", "shadow_ignored_members", mode="before"
+    )(split_words)
 
     @field_validator("swift_storage_urls")
     @classmethod
