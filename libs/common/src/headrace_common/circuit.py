@@ -139,6 +139,24 @@ class CircuitBreaker:
             _OPEN.labels(dependency=self.dependency).set(0.5)
             return True
 
+    def check(self) -> None:
+        """Ask like `allow`.
+
+        Raises:
+            CircuitOpenError: no call may be made.
+        """
+        if not self.allow():
+            raise self._refusal()
+
+    def check_waiting(self) -> None:
+        """Ask before work that leads to calls later; this lets no call through by itself.
+
+        Raises:
+            CircuitOpenError: calls would have to wait now.
+        """
+        if self.seconds_left > 0:
+            raise self._refusal()
+
     def succeeded(self) -> None:
         """Note that the dependency answered as it should."""
         with self._lock:
@@ -199,11 +217,7 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: it is not to be called now.
         """
-        if not self.allow():
-            raise CircuitOpenError(
-                f"{self.dependency} is at fault; trying again soon",
-                retry_after=max(self.seconds_left, 1.0),
-            )
+        self.check()
         try:
             yield
         except faults as error:
@@ -230,6 +244,12 @@ class CircuitBreaker:
                 if opened_at is None
                 else round(max(self._retry_at - now, 0.0), 1),
             )
+
+    def _refusal(self) -> CircuitOpenError:
+        return CircuitOpenError(
+            f"{self.dependency} is at fault; trying again soon",
+            retry_after=max(self.seconds_left, 1.0),
+        )
 
     def _state(self) -> CircuitState:
         if self._opened_at is None:

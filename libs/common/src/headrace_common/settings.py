@@ -214,6 +214,9 @@ class S3Settings(AwsSettings):
     s3_allowed_buckets: TextList = Field(
         default=(), description="Further buckets that s3:// URLs from outside may name"
     )
+    s3_public_endpoint_url: HttpUrlText | None = Field(
+        default=None, description="S3_ENDPOINT_URL as clients reach it, where that differs"
+    )
     s3_connect_timeout_seconds: float = Field(default=5, gt=0)
     s3_read_timeout_seconds: float = Field(default=30, gt=0)
 

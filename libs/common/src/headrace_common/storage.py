@@ -1,12 +1,13 @@
 """S3, and servers that speak it: the client, `s3://` URLs, and which of them are allowed."""
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import boto3
 from botocore.exceptions import ClientError
 
 from headrace_common.aws import client_arguments
+from headrace_common.circuit import CircuitBreaker
 from headrace_common.errors import UnprocessableError
 from headrace_common.settings import S3Settings
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 _S3_URL: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)")
 #: S3 takes keys of at most so many bytes of UTF-8.
 _MAX_KEY_BYTES: Final = 1_024
+#: "Slow down", as servers other than AWS say it; AWS says 503.
+_BUSY: Final = frozenset({429})
+#: What a server never does, for which it is not at fault.
+_NOT_IMPLEMENTED: Final = 501
 
 
 class S3Location(NamedTuple):
@@ -76,6 +81,45 @@ def s3_client(settings: S3Settings) -> "S3Client":
             response_checksum_validation="when_required" if compatible else "when_supported",
         ),
     )
+
+
+def s3_signing_client(settings: S3Settings) -> "S3Client":
+    """Make a client that signs URLs for others: with the endpoint by which they reach S3."""
+    endpoint = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+    return s3_client(settings.model_copy(update={"s3_endpoint_url": endpoint}))
+
+
+def guard(client: "S3Client", breaker: CircuitBreaker) -> None:
+    """Let a circuit breaker decide on every call of `client`, and learn from its answers.
+
+    A call counts once, after botocore's own tries. An answer below 500 is one of a server that
+    works, a 404 for instance; 429 and 5xx are not. While the breaker is open a call raises
+    `CircuitOpenError`.
+    """
+
+    def before(**_: Any) -> None:
+        breaker.check()
+
+    def answered(*, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        status = http_response.status_code
+        if status in _BUSY or (status >= 500 and status != _NOT_IMPLEMENTED):
+            code = parsed.get("Error", {}).get("Code", "")
+            after = _seconds(http_response.headers.get("retry-after"))
+            breaker.failed(f"S3 answered {status} {code}".strip(), retry_after=after)
+        else:
+            breaker.succeeded()
+
+    def silent(*, exception: Exception, **_: Any) -> None:
+        breaker.failed(type(exception).__name__)
+
+    client.meta.events.register("before-call.s3", before)
+    client.meta.events.register("after-call.s3", answered)
+    client.meta.events.register("after-call-error.s3", silent)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After of seconds; a date is not waited for."""
+    return float(retry_after) if retry_after and retry_after.isdecimal() else None
 
 
 def ensure_bucket(client: "S3Client", bucket: str) -> None:

@@ -80,6 +80,7 @@ class UploadIntake:
             raise self._too_large()
         boundary = boundary_of(request.headers.get("content-type"))
         with self._place():
+            self._resources.s3_breaker.check_waiting()
             token = await run_in_threadpool(find_token, self._resources.database, wish.token_id)
             body = receive(
                 request,

@@ -18,6 +18,7 @@ from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
+from headrace_common.db import Job
 from headrace_common.jobs import Change, Failure, JobQueries, NewJob, Outcome
 from headrace_common.jobs.states import PROGRESS_STORED
 from headrace_common.storage import S3Location
@@ -26,7 +27,7 @@ from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, fingerprint
 from headrace_ingest_api.probe import AudioFacts
 from headrace_ingest_api.recognition import Container
 from headrace_ingest_api.resources import Resources
-from headrace_ingest_api.tokens import TokenView
+from headrace_ingest_api.tokens import TokenReference
 from headrace_ingest_api.watch import overtaken
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ class Recording:
     """What is known of an upload when its first bytes are here."""
 
     job_id: str
-    token: TokenView
+    token: TokenReference
     lane: Lane
     container: Container
     filename: str
@@ -98,23 +99,7 @@ class UploadJobs:
 
         Its input names the object already, so that what a crash leaves can be found.
         """
-        self._store.create(
-            NewJob(
-                id=recording.job_id,
-                kind=JobKind.AUDIO_ANALYSIS,
-                lane=recording.lane,
-                message="Receiving the recording",
-                token_id=recording.token.id,
-                created_by=recording.created_by,
-                input={
-                    "s3_audio_url": recording.location.url,
-                    "s3_textgrid_url": recording.token.s3_textgrid_url,
-                    "s3_pitch_url": recording.token.s3_pitch_url,
-                    "filename": recording.filename,
-                    "content_type": recording.container.media_type,
-                },
-            )
-        )
+        self._store.create(new_job(recording, "Receiving the recording"))
 
     def queue(self, stored: StoredRecording, claim: Claim | None) -> UploadAnswer:
         """Note that the file is stored, and put the job's message on its lane's queue.
@@ -196,6 +181,40 @@ class UploadJobs:
         self._keys.complete_in(session, claim, stored.fingerprint, response)
 
 
+def new_job(recording: Recording, message: str, **more: JsonValue) -> NewJob:
+    """Return the job of an upload, with `more` in its input."""
+    return NewJob(
+        id=recording.job_id,
+        kind=JobKind.AUDIO_ANALYSIS,
+        lane=recording.lane,
+        message=message,
+        token_id=recording.token.id,
+        created_by=recording.created_by,
+        input={
+            "s3_audio_url": recording.location.url,
+            "s3_textgrid_url": recording.token.s3_textgrid_url,
+            "s3_pitch_url": recording.token.s3_pitch_url,
+            "filename": recording.filename,
+            "content_type": recording.container.media_type,
+            **more,
+        },
+    )
+
+
+def accepted_answer(session: Session, job: Job) -> UploadAnswer:
+    """Return what the upload of an accepted job is answered when it is asked for again."""
+    return UploadAnswer(
+        message=_text(JobStatus(job.status)),
+        job_id=job.id,
+        queue_message_id=job.queue_message_id or "",
+        rq_job_id=job.queue_message_id or "",
+        status=JobStatus(job.status),
+        priority=Lane(job.lane),
+        queue_position=JobQueries(session).places([job.id]).get(job.id, 0),
+        token_id=job.token_id or "",
+    )
+
+
 def _stored_changes(stored: StoredRecording, message_id: str) -> list[Change]:
     job_id = stored.recording.job_id
     audio: dict[str, JsonValue] = stored.facts.model_dump(mode="json")
@@ -204,7 +223,11 @@ def _stored_changes(stored: StoredRecording, message_id: str) -> list[Change]:
         to=JobStatus.UPLOADING,
         progress=PROGRESS_STORED,
         message="The recording is stored",
-        input={"bytes": stored.size, "sha256": stored.sha256},
+        input={
+            "bytes": stored.size,
+            "sha256": stored.sha256,
+            "content_type": stored.recording.container.media_type,
+        },
         metadata={"audio": audio},
         lane=stored.lane,
     )
@@ -220,12 +243,8 @@ def _stored_changes(stored: StoredRecording, message_id: str) -> list[Change]:
 def _answer(
     stored: StoredRecording, message_id: str, status: JobStatus, place: int
 ) -> UploadAnswer:
-    text: dict[Any, str] = {
-        JobStatus.QUEUING: "Recording stored; it will be queued as soon as the queue is back",
-        JobStatus.QUEUED: "Recording stored and queued for analysis",
-    }
     return UploadAnswer(
-        message=text.get(status, f"Recording stored; its job is {status}"),
+        message=_text(status),
         job_id=stored.recording.job_id,
         queue_message_id=message_id,
         rq_job_id=message_id,
@@ -234,3 +253,11 @@ def _answer(
         queue_position=place,
         token_id=stored.recording.token.id,
     )
+
+
+def _text(status: JobStatus) -> str:
+    text: dict[Any, str] = {
+        JobStatus.QUEUING: "Recording stored; it will be queued as soon as the queue is back",
+        JobStatus.QUEUED: "Recording stored and queued for analysis",
+    }
+    return text.get(status, f"Recording stored; its job is {status}")

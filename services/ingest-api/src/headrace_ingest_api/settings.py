@@ -6,6 +6,7 @@ from pydantic import Field
 
 from headrace_common.settings import (
     S3_MIN_PART_BYTES,
+    CircuitSettings,
     DatabaseSettings,
     JobStreamSettings,
     ProcessSettings,
@@ -17,12 +18,16 @@ _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 #: S3 takes at most so many parts an upload:
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-_S3_MAX_PARTS = 10_000
+S3_MAX_PARTS = 10_000
+#: And no longer life of a presigned URL: seven days.
+_S3_MAX_URL_SECONDS = 604_800
 #: So large a part fits any machine that takes several at a time.
 _MAX_PART_BYTES = 256 * _MIB
 
 
-class IngestSettings(ProcessSettings, DatabaseSettings, JobStreamSettings, S3Settings, SqsSettings):
+class IngestSettings(
+    ProcessSettings, DatabaseSettings, JobStreamSettings, S3Settings, SqsSettings, CircuitSettings
+):
     """Settings of the ingest API.
 
     An upload holds at most UPLOAD_PART_BYTES * (UPLOAD_PARTS_IN_FLIGHT + 1) bytes in memory, and
@@ -60,6 +65,58 @@ class IngestSettings(ProcessSettings, DatabaseSettings, JobStreamSettings, S3Set
         default=24, ge=24, description="How long an Idempotency-Key is remembered"
     )
 
+    direct_upload_part_bytes: int = Field(
+        default=8 * _MIB,
+        ge=S3_MIN_PART_BYTES,
+        le=_MAX_PART_BYTES,
+        description="Bytes of a part that a client sends to S3 itself; more where a file would "
+        "need more than 10,000",
+    )
+    direct_upload_expiry_hours: float = Field(
+        default=24, gt=0, le=24 * 365, description="A direct upload not completed by then is ended"
+    )
+    direct_upload_url_seconds: int = Field(
+        default=3_600, ge=1, le=_S3_MAX_URL_SECONDS, description="How long a part's URL is good for"
+    )
+    direct_upload_verify: bool = Field(
+        default=True,
+        description="Read a directly uploaded file once to check its SHA-256; false believes the "
+        "client, who must tell it",
+    )
+    max_open_direct_uploads: int = Field(
+        default=100, ge=1, description="Direct uploads under way of one API key; more are 429"
+    )
+    direct_completions: int = Field(
+        default=4, ge=1, le=64, description="Direct uploads completed at a time; others wait"
+    )
+
+    storage_sweep_seconds: float = Field(
+        default=5, gt=0, description="How often what ended uploads left in S3 is looked for"
+    )
+    storage_discard_retry_seconds: float = Field(
+        default=60, gt=0, description="What could not be removed from S3 is tried again after that"
+    )
+    storage_scan_seconds: float = Field(
+        default=3_600, gt=0, description="How often S3 is searched for what belongs to no job"
+    )
+    storage_scan_days: int = Field(
+        default=7,
+        ge=0,
+        le=365,
+        description="The folders of so many last days are searched; 0: none is",
+    )
+    storage_orphan_hours: float = Field(
+        default=24,
+        gt=0,
+        description="What no job knows is removed at this age; keep it above the age of any "
+        "backup that the database may be restored from",
+    )
+
+    @property
+    def direct_upload_lifetime(self) -> timedelta:
+        """How long a client has for a direct upload."""
+        return timedelta(hours=self.direct_upload_expiry_hours)
+
     @property
     def idempotency_key_lifetime(self) -> timedelta:
         """How long an Idempotency-Key is remembered."""
@@ -68,4 +125,4 @@ class IngestSettings(ProcessSettings, DatabaseSettings, JobStreamSettings, S3Set
     @property
     def part_bytes(self) -> int:
         """Bytes of a part: as set, or more where the largest file would need too many parts."""
-        return max(self.upload_part_bytes, -(-self.max_upload_bytes // _S3_MAX_PARTS))
+        return max(self.upload_part_bytes, -(-self.max_upload_bytes // S3_MAX_PARTS))

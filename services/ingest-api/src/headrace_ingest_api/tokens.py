@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from uuid import uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
@@ -73,6 +73,22 @@ class NewToken(TokenChanges):
     )
 
     id: TokenId | None = Field(default=None, description="Made up where it is not given")
+
+
+class TokenReference(Protocol):
+    """What a job keeps of its token."""
+
+    @property
+    def id(self) -> str:
+        """The token's."""
+
+    @property
+    def s3_textgrid_url(self) -> str | None:
+        """The reference alignment, if there is one."""
+
+    @property
+    def s3_pitch_url(self) -> str | None:
+        """The reference pitch, if there is one."""
 
 
 class TokenView(BaseModel):
