@@ -10,7 +10,7 @@ from stream_harness import Bench
 
 from headrace_gpu_preprocessor.stream.connections import command_client
 from headrace_gpu_preprocessor.stream.errors import LeaseLostError
-from headrace_gpu_preprocessor.stream.store import Claimed, Hold, StreamStore
+from headrace_gpu_preprocessor.stream.store import Claimed, Hold, Refusal, StreamStore
 from headrace_local.waiting import wait_until
 
 Answer = TypeVar("Answer")
@@ -317,7 +317,7 @@ def test_of_two_entries_of_a_job_one_is_worked_on(hand: Hand, bench: Bench) -> N
     first, twin, later = hand.read()
     assert hand.do(lambda store: store.begin(first, "job")) is None
     assert hand.do(lambda store: store.begin(first, "job")) is None  # asked again
-    assert hand.do(lambda store: store.begin(twin, "job")) == first.entry_id
+    assert hand.do(lambda store: store.begin(twin, "job")) is Refusal.DUPLICATE
     assert bench.pending() == 2
     hand.do(lambda store: store.finish(first, REPORT))
     # The first has ended: whether there is anything left to do is the handler's to find out.

@@ -45,7 +45,9 @@ class PreprocessorProcess:
         detector = load_detector(settings)
         self._decoders = DecoderPool()
         self._pipeline = Pipeline(settings, detector, self._decoders)
-        self.consumer = StreamConsumer(settings, self._pipeline, self._guard)
+        self.consumer = StreamConsumer(
+            settings, self._pipeline, self._guard, self._pipeline.remove_remains
+        )
         self.on_demand = OnDemand(
             detector,
             settings,

@@ -19,6 +19,11 @@ SETS: Final = Counter(
     "checkpoint_adopted (another worker's), moved to another folder, withdrawn",
     ["event"],
 )
+SETS_REMOVED: Final = Counter(
+    "headrace_artifact_sets_removed_total",
+    "Sets that were removed because they are no job's result: whole ones, and unfinished ones",
+    ["kind"],
+)
 CAMERA_MEMORY: Final = Counter(
     "headrace_camera_memory_total",
     "Memories of cameras, by operation (load, save) and outcome: ok, none, unreadable, failed",

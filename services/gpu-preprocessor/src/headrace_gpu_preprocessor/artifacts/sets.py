@@ -3,10 +3,11 @@
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from headrace_common.contracts.cctv import PreprocessEntry
+from headrace_common.contracts.cctv import PreprocessEntry, SettledJob
 from headrace_gpu_preprocessor.artifacts.checkpoints import load_checkpoints, load_meta
 from headrace_gpu_preprocessor.artifacts.connections import Check
 from headrace_gpu_preprocessor.artifacts.metrics import SETS
+from headrace_gpu_preprocessor.artifacts.remains import folders_of_run, remove_remains
 from headrace_gpu_preprocessor.artifacts.settings import SwiftSettings
 from headrace_gpu_preprocessor.artifacts.swift import SwiftStore
 from headrace_gpu_preprocessor.artifacts.unfinished import Place, UnfinishedSet
@@ -38,7 +39,7 @@ class ArtifactSets:
         return cls(store, prefix=settings.swift_upload_prefix, signing_key=settings.signing_key())
 
     def find(self, entry: PreprocessEntry, *, check: Check) -> WholeSet | UnfinishedSet | None:
-        """Return what there is of a job: its whole set, else the latest that can be gone on with.
+        """Return what there is of a job's run: its whole set, else the latest to go on with.
 
         Args:
             entry: the job.
@@ -50,7 +51,7 @@ class ArtifactSets:
         """
         place = self._place(entry, check)
         unfinished: list[str] = []
-        for folder in self._store.list_folders(place.root):
+        for folder in folders_of_run(self._store, place.root, entry.job_run):
             # The object is asked for, not the listing, which lags behind.
             meta = load_meta(self._store, folder)
             if meta is None:
@@ -72,6 +73,10 @@ class ArtifactSets:
         """Begin a new set; nothing is stored before its first artefact. `check` as in `find`."""
         SETS.labels(event="begun").inc()
         return UnfinishedSet(self._place(entry, check))
+
+    def remove_remains(self, job: SettledJob, *, check: Check) -> None:
+        """Remove what a job that has ended left beside its result; see `remains`."""
+        remove_remains(self._store, self._prefix, job, check=check)
 
     def _place(self, entry: PreprocessEntry, check: Check) -> Place:
         return Place(self._store, entry, self._prefix, self._key, check)

@@ -40,6 +40,7 @@ from headrace_gpu_preprocessor.artifacts.checkpoints import (
 from headrace_gpu_preprocessor.artifacts.connections import Check
 from headrace_gpu_preprocessor.artifacts.errors import SetConflictError
 from headrace_gpu_preprocessor.artifacts.metrics import SETS
+from headrace_gpu_preprocessor.artifacts.remains import folders_of_run, remove_set
 from headrace_gpu_preprocessor.artifacts.swift import SwiftStore
 from headrace_gpu_preprocessor.artifacts.whole import WholeSet
 
@@ -74,6 +75,10 @@ class Place:
         """Path under which all sets of the job are."""
         return job_folder(self.prefix, self.entry.cctv_id, self.entry.job_id)
 
+    def name_of(self, began: datetime) -> str:
+        """Return the name of the folder of a set that was begun then."""
+        return set_timestamp(began, self.entry.job_run)
+
     def whole_set(self, folder: str, meta: bytes) -> WholeSet | None:
         """Return the set of which `meta` is the process_meta.json, if it is as that says."""
         public = self.key.public_key() if self.key else None
@@ -93,7 +98,7 @@ class UnfinishedSet:
         self._place = place
         self._began = datetime.now(UTC)
         self._moves = 0
-        self.folder = folder or place.root + set_timestamp(self._began) + "/"
+        self.folder = folder or place.root + place.name_of(self._began) + "/"
         self._files: Files = dict(files or {})
 
     @property
@@ -136,7 +141,7 @@ class UnfinishedSet:
         """Write process_meta.json, which makes the set whole, and remove what other attempts left.
 
         Returns:
-            This set, or the one that another worker finished in the same folder.
+            This set, or the one that another worker finished in the same folder, or before.
 
         Raises:
             ValueError: one of the other four is missing.
@@ -157,8 +162,8 @@ class UnfinishedSet:
             self._withdraw()
         SETS.labels(event="finished").inc()
         log.info("artifacts.set_finished", folder=self.folder)
-        self._remove_leftovers()
-        return WholeSet(self._place.store, ProcessMeta.model_validate_json(meta), meta)
+        own = WholeSet(self._place.store, ProcessMeta.model_validate_json(meta), meta)
+        return self._winner(own)
 
     def _require_before(self, name: ArtifactName) -> None:
         order = list(ArtifactName)
@@ -194,7 +199,7 @@ class UnfinishedSet:
         SETS.labels(event="moved").inc()
         log.warning("artifacts.folder_left", folder=self.folder)
         self._began = max(datetime.now(UTC), self._began + timedelta(milliseconds=1))
-        self.folder = self._place.root + set_timestamp(self._began) + "/"
+        self.folder = self._place.root + self._place.name_of(self._began) + "/"
         stored = all(self._put(name, data) for name, data in self._files.items())
         if not stored or self._moves > _MAX_MOVES:
             raise SetConflictError(f"others keep changing {self._place.root}")
@@ -243,15 +248,25 @@ class UnfinishedSet:
         SETS.labels(event="withdrawn").inc()
         raise SetConflictError(f"{self.folder} was changed while it was finished")
 
-    def _remove_leftovers(self) -> None:
-        """Remove what other attempts left. What stays, if that fails, does no harm."""
-        store = self._place.store
+    def _winner(self, own: WholeSet) -> WholeSet:
+        """Return the oldest set of this run that is whole, and remove all others.
+
+        Who finished while the job was taken for dead may have been before us. Of two, whoever
+        looks chooses the same. What stays, if that fails, is removed when the job has ended.
+        """
+        place, store = self._place, self._place.store
         try:
-            for folder in store.list_folders(self._place.root):
-                if folder == self.folder or store.head(folder + _META) is not None:
+            for folder in folders_of_run(store, place.root, place.entry.job_run):
+                if folder == self.folder:
                     continue
-                for name in CHECKPOINTS:
-                    store.delete(folder + name, check=self._place.check)
-                log.info("artifacts.leftovers_removed", folder=folder)
+                meta = load_meta(store, folder)
+                theirs = None if meta is None else place.whole_set(folder, meta)
+                if theirs is not None and folder < self.folder:
+                    SETS.labels(event="adopted").inc()
+                    remove_set(store, self.folder, whole=True, check=place.check)
+                    return theirs
+                if meta is None or theirs is not None:
+                    remove_set(store, folder, whole=meta is not None, check=place.check)
         except HeadraceError as error:
-            log.warning("artifacts.leftovers_remain", folder=self._place.root, error=error.code)
+            log.warning("artifacts.leftovers_remain", folder=place.root, error=error.code)
+        return own

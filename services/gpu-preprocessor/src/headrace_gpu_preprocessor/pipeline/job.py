@@ -7,10 +7,11 @@ from typing import Final
 import structlog
 
 from headrace_common.artifact_sets import CodeRecord
-from headrace_common.contracts.cctv import CctvResult
+from headrace_common.contracts.cctv import CctvResult, SettledJob
 from headrace_common.errors import HeadraceError
 from headrace_gpu_preprocessor.artifacts import ArtifactSets, SwiftStore
 from headrace_gpu_preprocessor.artifacts.cameras import SwiftCameraStore
+from headrace_gpu_preprocessor.artifacts.connections import Check
 from headrace_gpu_preprocessor.background import CameraStore, DirectoryCameraStore
 from headrace_gpu_preprocessor.detection.detector import Detector
 from headrace_gpu_preprocessor.detection.region import CameraRegions
@@ -63,6 +64,21 @@ class Pipeline:
         """Do one job; errors as `Attempt.run`."""
         try:
             return Attempt(self._parts, job).run()
+        finally:
+            self._store.release()
+
+    def remove_remains(self, job: SettledJob, check: Check) -> None:
+        """Remove what a job that has ended left beside its result.
+
+        Args:
+            job: with the folder of its result, if it has one.
+            check: called before each removal; raises to prevent it.
+
+        Raises:
+            SwiftError: Swift could not be asked, or did not do it.
+        """
+        try:
+            self._parts.sets.remove_remains(job, check=check)
         finally:
             self._store.release()
 

@@ -12,7 +12,7 @@ import structlog
 from headrace_gpu_preprocessor.admission import MemoryGuard
 from headrace_gpu_preprocessor.stream.connections import status_client
 from headrace_gpu_preprocessor.stream.gate import Gate
-from headrace_gpu_preprocessor.stream.job import Handler
+from headrace_gpu_preprocessor.stream.job import Handler, Remover
 from headrace_gpu_preprocessor.stream.metrics import Counts, Tally
 from headrace_gpu_preprocessor.stream.session import Session
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
@@ -36,15 +36,23 @@ _SILENCE_SECONDS: Final = 15.0
 class StreamConsumer:
     """Consumes the stream of jobs. Every method may be called from any thread."""
 
-    def __init__(self, settings: StreamSettings, handler: Handler, guard: MemoryGuard) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        handler: Handler,
+        guard: MemoryGuard,
+        remover: Remover | None = None,
+    ) -> None:
         """Make it; it connects to nothing before `start`.
 
         Args:
             settings: of the stream.
             handler: does the work of one job, in a thread of its own.
             guard: decides when there is memory for one more.
+            remover: removes what jobs left; None where they leave nothing.
         """
         self._settings = settings
+        self._remover = remover
         self._handler = handler
         self._guard = guard
         self._slots = Slots(settings.max_concurrency)
@@ -157,6 +165,7 @@ class StreamConsumer:
             concurrency=self._slots.target,
             busy=len(slots),
             paused=self._slots.paused,
+            paused_by_stream=self._slots.paused_by_stream,
             stopping=self._stopping,
             slots=slots,
             group=group,
@@ -198,6 +207,7 @@ class StreamConsumer:
             self._slots,
             self._gate,
             handler=self._handler,
+            remover=self._remover,
             guard=self._guard,
             tally=self._tally,
             observe=self._observe,

@@ -120,6 +120,11 @@ class ReportMaker:
             error=Failure(bury.code, bury.reason, retryable=False).for_report(),
         )
 
+    def cancelled(self, entry: PreprocessEntry, hold: Hold) -> dict[str, str]:
+        """Return the fields of the report on a job that was not worked on, or no further."""
+        message = "Not worked on any more: the job is cancelled"
+        return self._of(entry, hold, state=CctvState.CANCELLED, message=message)
+
     def unreadable(self, fields: RawFields, hold: Hold, bury: Bury) -> dict[str, str]:
         """Return the fields of the report on an entry that is no job; none without a job's id."""
         job_id = job_id_of(fields)

@@ -15,3 +15,10 @@ class StopRequestedError(UnavailableError):
 
     code = "stop_requested"
     title = "Stop requested"
+
+
+class JobCancelledError(ConflictError):
+    """Somebody cancelled the job; nothing of it is to be kept."""
+
+    code = "job_cancelled"
+    title = "Job cancelled"

@@ -1,26 +1,26 @@
-"""A gate that closes while something that every job needs is at fault: the object store, say.
+"""What stands before the jobs while something that every one of them needs is at fault: Swift, say.
 
 Memory is guarded before a job begins. That storage is away, full or closed to us shows only when
 a job meets it. Without the gate every job of the backlog would meet it, one after the other,
 until its retries are used up: a fault of an hour would empty the stream into the dead letters.
+
+When to try again is the circuit breaker's business. Here is what a stream needs beside it: how
+many slots may be filled, and which entry should not be the next to try.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
 from pydantic import BaseModel, Field
 
+from headrace_common.circuit import CircuitBreaker, CircuitPolicy, CircuitState
 from headrace_common.errors import HeadraceError
 from headrace_gpu_preprocessor.stream import metrics
 
-log = structlog.get_logger()
-
-#: Each further pause is so many times the last.
-_GROWTH: Final = 2.0
+#: Name of the breaker: of what jobs need, Swift alone is everybody's.
+DEPENDENCY: Final = "swift"
 
 
 class GateView(BaseModel):
@@ -30,24 +30,6 @@ class GateView(BaseModel):
     message: str
     held_seconds: float
     next_try_seconds: float = Field(description="Until one job is let through to try")
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """What closed the gate.
-
-    Attributes:
-        since: monotonic time of the first of these faults.
-        until: monotonic time from which one job may try.
-        pause: seconds of the pause that ends then.
-        entry_id: the entry that met the fault last.
-    """
-
-    error: HeadraceError
-    since: float
-    until: float
-    pause: float
-    entry_id: str
 
 
 class Gate:
@@ -67,9 +49,10 @@ class Gate:
             most_seconds: the longest.
             clock: monotonic seconds.
         """
-        self._first, self._most = first_seconds, most_seconds
-        self._clock = clock
-        self._fault: _Fault | None = None
+        # A job repeats its calls before it says that the store is at fault: once is enough.
+        policy = CircuitPolicy(failures=1, first_seconds=first_seconds, most_seconds=most_seconds)
+        self._breaker = CircuitBreaker(DEPENDENCY, policy, clock=clock)
+        self._error: HeadraceError | None = None
         self._passed_over: str | None = None
         self._lock = threading.Lock()
 
@@ -79,10 +62,9 @@ class Gate:
         After the pause it is one, and none before that one has ended: one job is enough to see
         whether the fault is over.
         """
-        fault = self._fault
-        if fault is None:
+        if self._breaker.state is CircuitState.CLOSED:
             return free
-        return 0 if busy or self._clock() < fault.until else min(1, free)
+        return 0 if busy or self.is_closed else min(1, free)
 
     @property
     def is_closed(self) -> bool:
@@ -92,8 +74,7 @@ class Gate:
     @property
     def seconds_left(self) -> float:
         """Seconds until one job may try; 0 when one may."""
-        fault = self._fault
-        return 0.0 if fault is None else max(0.0, fault.until - self._clock())
+        return self._breaker.seconds_left
 
     def close(self, error: HeadraceError, entry_id: str) -> float:
         """Note that a job met a fault; return the seconds until one is let through again.
@@ -101,33 +82,23 @@ class Gate:
         Those that ran at the same time meet the same fault, which does not make the pause longer.
         """
         with self._lock:
-            now, fault = self._clock(), self._fault
-            if fault is not None and now < fault.until:
-                return fault.until - now
-            wanted = self._first if fault is None else fault.pause * _GROWTH
-            pause = min(max(wanted, min(error.retry_after or 0.0, self._most)), self._most)
-            if fault is None:
-                fault = _Fault(error, now, now, pause, entry_id)
-            self._fault = replace(
-                fault, error=error, until=now + pause, pause=pause, entry_id=entry_id
-            )
-            self._passed_over = entry_id
+            # Whoever meets it after the pause is the one that was let through.
+            if not self.is_closed:
+                self._breaker.allow()
+                self._passed_over = entry_id
+                metrics.DEPENDENCY_FAULTS.labels(code=error.code).inc()
+            self._error = error
+            self._breaker.failed(f"{error.code}: {error.detail}", retry_after=error.retry_after)
         metrics.DEPENDENCY_HOLDING.set(1)
-        metrics.DEPENDENCY_FAULTS.labels(code=error.code).inc()
-        log.error(
-            "stream.holding", code=error.code, error=error.detail, pause_seconds=round(pause, 1)
-        )
-        return pause
+        return round(self.seconds_left, 1)
 
     def open(self) -> None:
         """Note that a job was done, and so nothing is at fault any more."""
-        if self._fault is None:
-            return
-        with self._lock:
-            fault, self._fault, self._passed_over = self._fault, None, None
-        metrics.DEPENDENCY_HOLDING.set(0)
-        if fault is not None:
-            log.info("stream.released", held_seconds=round(self._clock() - fault.since, 1))
+        self._breaker.succeeded()
+        if self._error is not None:
+            with self._lock:
+                self._error, self._passed_over = None, None
+            metrics.DEPENDENCY_HOLDING.set(0)
 
     def pass_over(self) -> list[str]:
         """Return the entry that should not be the next to try, once after each closing.
@@ -141,12 +112,13 @@ class Gate:
 
     def view(self) -> GateView | None:
         """Return what jobs wait for; None if for nothing."""
-        fault = self._fault
-        if fault is None:
+        error = self._error
+        if error is None:
             return None
+        breaker = self._breaker.view()
         return GateView(
-            code=fault.error.code,
-            message=fault.error.detail,
-            held_seconds=round(self._clock() - fault.since, 1),
-            next_try_seconds=round(max(0.0, fault.until - self._clock()), 1),
+            code=error.code,
+            message=error.detail,
+            held_seconds=breaker.open_seconds,
+            next_try_seconds=breaker.next_try_seconds,
         )

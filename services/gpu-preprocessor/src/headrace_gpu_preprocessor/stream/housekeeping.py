@@ -7,14 +7,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import redis
 import structlog
 
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.store import StreamStore
+from headrace_gpu_preprocessor.stream.watch import Watch
 
 log = structlog.get_logger()
+
+#: A cancelled job stops, and a paused stream goes on, so much later at most; one command each.
+_WATCH_SECONDS: Final = 1.0
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Housekeeper:
         store: StreamStore,
         settings: StreamSettings,
         *,
+        watch: Watch,
         observe: Callable[[], Awaitable[None]],
         on_contact: Callable[[], None],
     ) -> None:
@@ -51,14 +57,17 @@ class Housekeeper:
         Args:
             store: of the stream.
             settings: the intervals.
+            watch: looks for pauses and cancellations.
             observe: takes the figures.
             on_contact: called whenever the server has answered.
         """
         self._store = store
         self._settings = settings
+        self._watch = watch
         self._observe = observe
         self._on_contact = on_contact
         self._chores = [
+            _Chore("watch", self._look, _WATCH_SECONDS),
             _Chore("promote", self._promote, settings.redis_promote_seconds),
             _Chore("observe", self._figures, settings.redis_observe_seconds),
             _Chore("trim", self._trim, settings.redis_trim_seconds),
@@ -92,6 +101,9 @@ class Housekeeper:
         pause = chore.every if sooner is None else min(sooner, chore.every)
         chore.due = time.monotonic() + pause
 
+    async def _look(self) -> None:
+        await self._watch.look()
+
     async def _promote(self) -> float | None:
         promoted = await self._store.promote()
         if promoted.moved or promoted.buried:
@@ -105,6 +117,7 @@ class Housekeeper:
         if dropped := await self._store.trim():
             log.info("stream.trimmed", entries=dropped)
         await self._store.forget_ended()
+        await self._store.forget_cancelled()
 
     async def _retire(self) -> None:
         idle = self._settings.redis_consumer_expiry_seconds

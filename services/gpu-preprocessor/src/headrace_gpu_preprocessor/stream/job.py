@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_common.contracts.cctv import CctvResult, PreprocessEntry, Stage
-from headrace_gpu_preprocessor.stream.errors import StopRequestedError
+from headrace_common.contracts.cctv import CctvResult, PreprocessEntry, SettledJob, Stage
+from headrace_gpu_preprocessor.stream.errors import JobCancelledError, StopRequestedError
 from headrace_gpu_preprocessor.stream.leases import Lease
 
 _LONGEST_MESSAGE: Final = 1_000
@@ -42,6 +42,8 @@ class LeasedJob:
         self.entry_id = lease.hold.entry_id
         self.delivery = lease.hold.delivery
         self.stopping = stopping
+        #: Set when somebody has cancelled the job.
+        self.cancelled = threading.Event()
         self._lease = lease
         self._on_progress = on_progress
         self._progress = Progress(None, 0, "Waiting for memory")
@@ -88,6 +90,17 @@ class LeasedJob:
         Raises:
             LeaseLostError: the entry is another's, or could be.
             StopRequestedError: the process stops and its grace is over.
+            JobCancelledError: the job is cancelled.
+        """
+        self.check_held()
+        if self.cancelled.is_set():
+            raise JobCancelledError(f"job {self.job_id} is cancelled")
+
+    def check_held(self) -> None:
+        """Return while what was begun may be ended or taken back, the job cancelled or not.
+
+        Raises:
+            LeaseLostError, StopRequestedError: see `check`.
         """
         self._lease.check()
         if self.stopping.is_set():
@@ -102,3 +115,7 @@ class LeasedJob:
 #: HeadraceError whose `retryable` and `retry_after` decide what becomes of the entry; anything
 #: else counts as retryable.
 Handler = Callable[[LeasedJob], CctvResult]
+
+#: Removes what a run of a job left in Swift, but for what is to be kept; asks the second before
+#: each removal, which raises to prevent it.
+Remover = Callable[[SettledJob, Callable[[], None]], None]

@@ -27,6 +27,10 @@ DUPLICATES: Final = Counter(
     "headrace_preprocessor_duplicates_total",
     "Entries acknowledged without work, because another entry of their job was worked on",
 )
+CANCELLED: Final = Counter(
+    "headrace_preprocessor_jobs_cancelled_total",
+    "Entries acknowledged without a result, because their job was cancelled",
+)
 DELIVERIES: Final = Counter(
     "headrace_preprocessor_deliveries_total",
     "Entries handed to this process: new, taken over from a silent consumer, or its own again",

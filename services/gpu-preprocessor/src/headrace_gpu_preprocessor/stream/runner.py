@@ -2,22 +2,32 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis
 import structlog
 
-from headrace_common.contracts.cctv import CctvResult, MalformedEntryError, PreprocessEntry
+from headrace_common.contracts.cctv import (
+    CctvResult,
+    MalformedEntryError,
+    PreprocessEntry,
+    SettledJob,
+)
 from headrace_common.errors import HeadraceError
 from headrace_common.telemetry import continue_trace
 from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.entries import ReportMaker, dead_letter, read_entry
-from headrace_gpu_preprocessor.stream.errors import LeaseLostError, StopRequestedError
+from headrace_gpu_preprocessor.stream.errors import (
+    JobCancelledError,
+    LeaseLostError,
+    StopRequestedError,
+)
 from headrace_gpu_preprocessor.stream.gate import Gate
-from headrace_gpu_preprocessor.stream.job import Handler, LeasedJob
+from headrace_gpu_preprocessor.stream.job import Handler, LeasedJob, Remover
 from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
 from headrace_gpu_preprocessor.stream.metrics import Tally
 from headrace_gpu_preprocessor.stream.plan import (
@@ -31,10 +41,12 @@ from headrace_gpu_preprocessor.stream.reporter import Reporter
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.settle import Settlement, settle
 from headrace_gpu_preprocessor.stream.slots import Work
-from headrace_gpu_preprocessor.stream.store import StreamStore
+from headrace_gpu_preprocessor.stream.store import Refusal, StreamStore
 from headrace_gpu_preprocessor.stream.threads import Ended, call_in_thread
 
 log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
 
 #: Kind of job, as the memory guard knows it.
 JOB_KIND: Final = "preprocess"
@@ -44,7 +56,11 @@ _BEGIN_RETRY_SECONDS: Final = 0.25
 
 @dataclass(frozen=True)
 class Parts:
-    """What a runner works with."""
+    """What a runner works with.
+
+    Attributes:
+        remover: removes what a cancelled job has stored; None where jobs store nothing.
+    """
 
     store: StreamStore
     keeper: LeaseKeeper
@@ -53,6 +69,7 @@ class Parts:
     reporter: Reporter
     make: ReportMaker
     tally: Tally
+    remover: Remover | None = None
 
 
 class DeliveryRunner:
@@ -70,6 +87,7 @@ class DeliveryRunner:
         self._reporter = parts.reporter
         self._make = parts.make
         self._tally = parts.tally
+        self._remover = parts.remover
         #: Set when there is no time left: what runs is handed back, whatever it does.
         self.give_up = asyncio.Event()
 
@@ -101,12 +119,18 @@ class DeliveryRunner:
 
     async def _work(self, work: Work, entry: PreprocessEntry) -> None:
         job = LeasedJob(entry, work.lease, stopping=work.stopping, on_progress=self._reporter.offer)
-        if await self._is_one_too_many(work, entry):
+        refusal = await self._refusal(work, entry)
+        if refusal is Refusal.DUPLICATE:
             return
         work.job = job
-        admitted = await self._admitted(work)
-        if admitted is None:
+        if refusal is Refusal.CANCELLED:
+            job.cancelled.set()
+        elif refusal is Refusal.PAUSED:
             await self._hand_back(work)
+            return
+        admitted = await self._admitted(work, job)
+        if admitted is None:
+            await (self._cancel(work, job) if job.cancelled.is_set() else self._hand_back(work))
             return
         with admitted:
             self._reporter.begin(job)
@@ -114,14 +138,14 @@ class DeliveryRunner:
             log.info(
                 "stream.job_started", cctv_id=entry.cctv_id, attempt=entry.attempt, slot=work.slot
             )
-            ended = await self._call(job)
+            ended = await self._call(job, lambda: self._handler(job))
         self._reporter.end(job.entry_id)
-        outcome = await self._settle(work, entry, ended)
+        outcome = await self._settle(work, job, ended)
         metrics.JOB_SECONDS.labels(outcome=outcome).observe(job.seconds)
         log.info("stream.job_ended", outcome=outcome, seconds=round(job.seconds, 2))
 
-    async def _is_one_too_many(self, work: Work, entry: PreprocessEntry) -> bool:
-        """Whether another entry of the same job is worked on; then this one is acknowledged.
+    async def _refusal(self, work: Work, entry: PreprocessEntry) -> Refusal | None:
+        """Ask whether the work may begin; a duplicate is acknowledged then.
 
         Raises:
             LeaseLostError: the entry is another's, or Redis was away until it could be.
@@ -130,32 +154,33 @@ class DeliveryRunner:
         while True:
             work.lease.check()
             try:
-                other = await self._store.begin(hold, entry.job_id)
+                refusal = await self._store.begin(hold, entry.job_id, run=entry.job_run)
             except (redis.RedisError, OSError) as error:
                 log.warning("stream.begin_delayed", entry_id=hold.entry_id, error=str(error))
                 await asyncio.sleep(_BEGIN_RETRY_SECONDS)
                 continue
-            if other is not None:
+            if refusal is not None:
+                log.info("stream.not_begun", entry_id=hold.entry_id, reason=refusal.value)
+            if refusal is Refusal.DUPLICATE:
                 metrics.DUPLICATES.inc()
-                log.info("stream.duplicate_dropped", entry_id=hold.entry_id, other=other)
-            return other is not None
+            return refusal
 
-    async def _admitted(self, work: Work) -> Admitted | None:
+    async def _admitted(self, work: Work, job: LeasedJob) -> Admitted | None:
         """Wait for memory: there was room before the entry was read, and may be none now.
 
         Returns:
-            None if the job should be handed back instead.
+            None if the job is cancelled, or should be handed back instead.
         """
-        while not (work.stopping.is_set() or self._gate.is_closed):
+        while not (work.stopping.is_set() or self._gate.is_closed or job.cancelled.is_set()):
             if admitted := self._guard.try_admit(JOB_KIND):
                 return admitted
             work.lease.check()
             await asyncio.sleep(_MEMORY_POLL_SECONDS)
         return None
 
-    async def _call(self, job: LeasedJob) -> Ended[CctvResult]:
-        """Run the handler; when there is no time left, go on without it."""
-        running = call_in_thread(f"job-{job.entry_id}", lambda: self._handler(job))
+    async def _call(self, job: LeasedJob, do: Callable[[], Answer]) -> Ended[Answer]:
+        """Do something for a job in a thread; when there is no time left, go on without it."""
+        running = call_in_thread(f"job-{job.entry_id}", do)
         giving_up = asyncio.ensure_future(self.give_up.wait())
         either: set[asyncio.Future[Any]] = {running, giving_up}
         try:
@@ -167,14 +192,13 @@ class DeliveryRunner:
         log.error("stream.job_left_behind", stage=job.now.stage)
         return Ended(None, StopRequestedError("did not stop in time"))
 
-    async def _settle(self, work: Work, entry: PreprocessEntry, ended: Ended[CctvResult]) -> str:
+    async def _settle(self, work: Work, job: LeasedJob, ended: Ended[CctvResult]) -> str:
         """Settle a delivery whose handler ended; return how, for metrics and logs."""
-        if isinstance(ended.error, StopRequestedError):
-            await self._hand_back(work)
-            return "handed_back"
-        if isinstance(ended.error, LeaseLostError):
-            log.warning("stream.lease_lost_at_work", reason=ended.error.detail)
-            return "lost"
+        entry = job.entry
+        if (gone := await self._given_back(work, ended)) is not None:
+            return gone
+        if job.cancelled.is_set() or isinstance(ended.error, JobCancelledError):
+            return await self._cancel(work, job)
         if ended.error is not None:
             return await self._fail(work, entry, ended.error)
         if ended.answer is None:
@@ -189,6 +213,38 @@ class DeliveryRunner:
             self._gate.open()
             self._tally.processed()
             return "completed"
+        return str(settled)
+
+    async def _given_back(self, work: Work, ended: Ended[Answer]) -> str | None:
+        """Hand back what had to stop, drop what is another's; None for what did neither."""
+        if isinstance(ended.error, StopRequestedError):
+            await self._hand_back(work)
+            return "handed_back"
+        if isinstance(ended.error, LeaseLostError):
+            log.warning("stream.lease_lost_at_work", reason=ended.error.detail)
+            return "lost"
+        return None
+
+    async def _cancel(self, work: Work, job: LeasedJob) -> str:
+        """Remove what a cancelled job has stored, in earlier attempts too, and acknowledge it."""
+        entry, hold = job.entry, work.delivery.hold
+        if self._remover is not None:
+            remove, whose = self._remover, _nothing_kept(entry)
+            ended = await self._call(job, lambda: remove(whose, job.check_held))
+            if (gone := await self._given_back(work, ended)) is not None:
+                return gone
+            if isinstance(ended.error, HeadraceError) and ended.error.systemic:
+                return await self._hold(work, ended.error)
+            if ended.error is not None:
+                # It is removed later, as what every job left that has ended.
+                log.warning("stream.remains_stay", error=str(ended.error)[:500])
+        report = self._make.cancelled(entry, hold)
+        settled = await settle(
+            lambda: self._store.finish(hold, report), give_up=self.give_up, what="cancel"
+        )
+        if settled is Settlement.SETTLED:
+            metrics.CANCELLED.inc()
+            return "cancelled"
         return str(settled)
 
     async def _hold(self, work: Work, error: HeadraceError) -> str:
@@ -256,3 +312,8 @@ class DeliveryRunner:
         if settled is Settlement.SETTLED:
             metrics.HANDED_BACK.inc()
             log.info("stream.handed_back", entry_id=hold.entry_id)
+
+
+def _nothing_kept(entry: PreprocessEntry) -> SettledJob:
+    """Return the run of a job of which nothing is to be kept."""
+    return SettledJob(job_id=entry.job_id, cctv_id=entry.cctv_id, run=entry.job_run, folder=None)

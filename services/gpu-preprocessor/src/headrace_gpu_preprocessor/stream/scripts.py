@@ -30,6 +30,9 @@ class Scripts:
     report: AsyncScript
     retire: AsyncScript
     forget: AsyncScript
+    look: AsyncScript
+    forget_cancelled: AsyncScript
+    take_settled: AsyncScript
 
     @classmethod
     def register(cls, client: Redis) -> Self:

@@ -15,7 +15,8 @@ from headrace_gpu_preprocessor.stream.connections import command_client, lease_c
 from headrace_gpu_preprocessor.stream.entries import ReportMaker
 from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.housekeeping import Housekeeper
-from headrace_gpu_preprocessor.stream.job import Handler
+from headrace_gpu_preprocessor.stream.janitor import Janitor
+from headrace_gpu_preprocessor.stream.job import Handler, Remover
 from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
 from headrace_gpu_preprocessor.stream.metrics import Tally
 from headrace_gpu_preprocessor.stream.reader import BlockingReader
@@ -25,6 +26,7 @@ from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.settle import settle
 from headrace_gpu_preprocessor.stream.slots import Slots, Work
 from headrace_gpu_preprocessor.stream.store import Claimed, Delivery, StreamStore
+from headrace_gpu_preprocessor.stream.watch import Watch
 
 log = structlog.get_logger()
 
@@ -50,6 +52,7 @@ class Session:
         gate: Gate,
         *,
         handler: Handler,
+        remover: Remover | None,
         guard: MemoryGuard,
         tally: Tally,
         observe: Callable[[], Any],
@@ -62,6 +65,7 @@ class Session:
             slots: how many jobs may run, and which do.
             gate: closed while what every job needs is at fault.
             handler: does the work.
+            remover: removes what jobs left; None where they leave nothing.
             guard: of the memory.
             tally: of what happened.
             observe: takes the group's figures; blocks, and is called in a thread.
@@ -80,13 +84,19 @@ class Session:
         )
         make = ReportMaker(settings.consumer_name)
         self._reporter = Reporter(self._store, make)
-        parts = Parts(self._store, self._keeper, guard, gate, self._reporter, make, tally)
+        parts = Parts(self._store, self._keeper, guard, gate, self._reporter, make, tally, remover)
         self._runner = DeliveryRunner(handler, settings, parts)
         self._housekeeper = Housekeeper(
             self._store,
             settings,
+            watch=Watch(self._store, slots),
             observe=lambda: asyncio.to_thread(observe),
             on_contact=on_contact,
+        )
+        self._janitor = (
+            None
+            if remover is None
+            else Janitor(self._store, remover, is_closed=lambda: gate.is_closed)
         )
         self._changed = asyncio.Event()
         self._reader: BlockingReader | None = None
@@ -110,6 +120,9 @@ class Session:
             asyncio.create_task(self._forever("reports", self._reporter.run), name="reports"),
             asyncio.create_task(self._forever("chores", self._housekeeper.run), name="chores"),
         ]
+        if self._janitor is not None:
+            clearing = self._forever("janitor", self._janitor.run)
+            endless.append(asyncio.create_task(clearing, name="stream-janitor"))
         try:
             await stop_asked.wait()
             await self._stop(endless[0], deadline())

@@ -6,10 +6,14 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from headrace_common.contracts.cctv import (
+    CANCELLED_SUFFIX,
     DEFAULT_GROUP,
     DEFAULT_STREAM,
+    DELAYED_SUFFIX,
+    PAUSED_SUFFIX,
     REPORTS_SUFFIX,
     RESULTS_GROUP,
+    SETTLED_SUFFIX,
 )
 from headrace_common.settings import JobStreamSettings
 
@@ -70,6 +74,11 @@ class StreamSettings(JobStreamSettings):
     redis_consumer_expiry_seconds: float = Field(
         default=3_600, ge=0.05, description="A consumer silent for so long is removed once empty"
     )
+    redis_cancelled_seconds: float = Field(
+        default=604_800,
+        ge=1,
+        description="Cancelled jobs are remembered for so long; longer than an entry may wait",
+    )
     redis_report_cap: int = Field(
         default=10_000,
         ge=1,
@@ -102,12 +111,27 @@ class StreamSettings(JobStreamSettings):
     @property
     def delayed_key(self) -> str:
         """Sorted set of the entries that wait for their next attempt."""
-        return f"{self.redis_stream}:delayed"
+        return f"{self.redis_stream}{DELAYED_SUFFIX}"
 
     @property
     def running_key(self) -> str:
         """Hash of the jobs that are worked on, each with its entry."""
         return f"{self.redis_stream}:running"
+
+    @property
+    def cancelled_key(self) -> str:
+        """Hash of the jobs that are cancelled."""
+        return f"{self.redis_stream}{CANCELLED_SUFFIX}"
+
+    @property
+    def paused_key(self) -> str:
+        """Exists while the stream is paused."""
+        return f"{self.redis_stream}{PAUSED_SUFFIX}"
+
+    @property
+    def settled_key(self) -> str:
+        """Sorted set of the jobs that have ended, until what they left is removed."""
+        return f"{self.redis_stream}{SETTLED_SUFFIX}"
 
     @field_validator("consumer_name")
     @classmethod
@@ -130,7 +154,8 @@ class StreamSettings(JobStreamSettings):
     def _keys_differ(self) -> Self:
         keys = (
             *(self.redis_stream, self.redis_dlq_stream, self.reports_stream),
-            *(self.delayed_key, self.running_key),
+            *(self.delayed_key, self.running_key, self.cancelled_key),
+            *(self.paused_key, self.settled_key),
         )
         if len(set(keys)) < len(keys):
             raise ValueError("REDIS_STREAM, its companions and REDIS_DLQ_STREAM must differ")

@@ -35,6 +35,7 @@ class Slots:
         self._lock = threading.Lock()
         self._target = target
         self._paused = False
+        self._paused_by_stream: str | None = None
         self._closed = False
         self._works: dict[str, Work] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -47,14 +48,19 @@ class Slots:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing new is taken."""
-        return self._paused
+        """Whether nothing new is taken, here or anywhere."""
+        return self._paused or self._paused_by_stream is not None
+
+    @property
+    def paused_by_stream(self) -> str | None:
+        """Why no worker takes anything new; None while they may."""
+        return self._paused_by_stream
 
     @property
     def free(self) -> int:
         """Jobs that may be begun now."""
         with self._lock:
-            closed = self._paused or self._closed
+            closed = self.paused or self._closed
             return 0 if closed else max(0, self._target - len(self._works))
 
     @property
@@ -96,6 +102,14 @@ class Slots:
             self._paused = paused
         self._changed()
 
+    def set_paused_by_stream(self, why: str | None) -> None:
+        """Note whether the stream is paused for all workers, and why."""
+        if why == self._paused_by_stream:
+            return
+        with self._lock:
+            self._paused_by_stream = why
+        self._changed()
+
     def close(self) -> None:
         """Take nothing new for good."""
         with self._lock:
@@ -125,4 +139,4 @@ class Slots:
     def _count(self) -> None:
         metrics.SLOTS_TARGET.set(self._target)
         metrics.SLOTS_BUSY.set(len(self._works))
-        metrics.PAUSED.set(self._paused)
+        metrics.PAUSED.set(self.paused)

@@ -70,6 +70,9 @@ class StreamSnapshot(BaseModel):
     concurrency: int
     busy: int
     paused: bool
+    paused_by_stream: str | None = Field(
+        default=None, description="Why no worker takes anything new; null while they may"
+    )
     stopping: bool
     slots: list[SlotView]
     group: GroupView | None

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 import redis
@@ -66,6 +67,30 @@ class Promoted:
     next_in_seconds: float | None
 
 
+class Refusal(StrEnum):
+    """Why work on an entry does not begin."""
+
+    #: Another entry of the job is worked on; this one is acknowledged.
+    DUPLICATE = "duplicate"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What those who work have to know.
+
+    Attributes:
+        paused: why the stream is; None while it is not.
+        cancelled: entries of cancelled jobs.
+        lost: entries that are not ours any more.
+    """
+
+    paused: str | None
+    cancelled: frozenset[str]
+    lost: frozenset[str]
+
+
 class StreamStore:
     """Commands on the stream, its group and its companions, for one consumer.
 
@@ -108,7 +133,8 @@ class StreamStore:
         """
         whose = "own" if own else "any"
         args = [*self._who, round(idle_seconds * 1_000), count, whose, *running]
-        rows, deleted = await self._run(self._scripts.claim, [self._stream], args)
+        keys = [self._stream, self._settings.paused_key]
+        rows, deleted = await self._run(self._scripts.claim, keys, args)
         return Claimed([_delivery(*row) for row in rows], [each.decode() for each in deleted])
 
     async def renew(self, holds: Sequence[Hold]) -> set[str]:
@@ -117,26 +143,47 @@ class StreamStore:
         lost = await self._run(self._scripts.renew, [self._stream], [*self._who, *pairs])
         return {each.decode() for each in lost}
 
-    async def begin(self, hold: Hold, job_id: str) -> str | None:
-        """Note that work on a job begins, unless another entry of it is worked on.
+    async def begin(self, hold: Hold, job_id: str, *, run: int = 1) -> Refusal | None:
+        """Note that work on a job begins, where it may.
 
         Returns:
-            None if this one may be; else the other entry's id, and this one is acknowledged.
+            None if it may; else why not.
 
         Raises:
             LeaseLostError: the entry is not ours any more.
         """
-        keys = [self._stream, self._settings.running_key]
+        settings = self._settings
+        keys = [self._stream, settings.running_key, settings.cancelled_key, settings.paused_key]
+        # A run that is asked for while an earlier one is worked on is no duplicate of it.
+        name = job_id if run == 1 else f"{job_id} run {run}"
         answer: bytes = await self._run(
-            self._scripts.begin, keys, [*self._delivery_args(hold), job_id]
+            self._scripts.begin, keys, [*self._delivery_args(hold), job_id, name]
         )
         match answer.decode():
             case "begun":
                 return None
             case "lost":
                 raise LeaseLostError(f"entry {hold.entry_id} is worked on elsewhere")
-            case other:
-                return other
+            case (Refusal.CANCELLED | Refusal.PAUSED) as told:
+                return Refusal(told)
+            case _:
+                return Refusal.DUPLICATE
+
+    async def look(self, jobs: Iterable[tuple[Hold, str]]) -> Look:
+        """Ask what has become of the stream, and of the deliveries that are worked on.
+
+        Args:
+            jobs: each delivery with its job's id.
+        """
+        settings = self._settings
+        keys = [self._stream, settings.paused_key, settings.cancelled_key]
+        told = [part for hold, job in jobs for part in (hold.entry_id, hold.delivery, job)]
+        paused, cancelled, lost = await self._run(self._scripts.look, keys, [*self._who, *told])
+        return Look(
+            None if paused is None else paused.decode(errors="replace"),
+            frozenset(each.decode() for each in cancelled),
+            frozenset(each.decode() for each in lost),
+        )
 
     async def finish(self, hold: Hold, report: Mapping[str, str]) -> bool:
         """Acknowledge a job that is done; whether it was ours to do so."""
@@ -182,7 +229,7 @@ class StreamStore:
     async def promote(self) -> Promoted:
         """Put entries whose retry is due back into the stream, a batch of them."""
         settings = self._settings
-        keys = [self._stream, settings.delayed_key, settings.redis_dlq_stream]
+        keys = [self._stream, settings.delayed_key, settings.redis_dlq_stream, settings.paused_key]
         moved, buried, wait_ms = await self._run(self._scripts.promote, keys, [_PROMOTE_BATCH])
         return Promoted(moved, buried, None if wait_ms < 0 else wait_ms / 1_000)
 
@@ -201,6 +248,27 @@ class StreamStore:
         """Forget which entries were worked on, of jobs that have ended; how many."""
         keys = [self._stream, self._settings.running_key]
         return int(await self._run(self._scripts.forget, keys, [self._group]))
+
+    async def forget_cancelled(self) -> int:
+        """Forget jobs that were cancelled long ago; how many."""
+        age_ms = round(self._settings.redis_cancelled_seconds * 1_000)
+        keys = [self._settings.cancelled_key]
+        return int(await self._run(self._scripts.forget_cancelled, keys, [age_ms]))
+
+    async def take_settled(self, *, count: int, again_seconds: float) -> list[bytes]:
+        """Take jobs that have ended, to remove what they left in Swift.
+
+        Args:
+            count: at most.
+            again_seconds: until others may take them, unless they are `drop_settled` before.
+        """
+        args = [count, round(again_seconds * 1_000)]
+        keys = [self._settings.settled_key]
+        return list(await self._run(self._scripts.take_settled, keys, args))
+
+    async def drop_settled(self, member: bytes) -> None:
+        """Note that nothing is left of a job but its result."""
+        await self._client.zrem(self._settings.settled_key, member)
 
     async def retire_consumers(self, *, idle_seconds: float) -> list[str]:
         """Remove consumers that are long gone and hold nothing; return their names."""

@@ -1,9 +1,11 @@
 -- Hand out entries that nobody works on: those of consumers that stopped renewing, or our own.
--- KEYS: stream. ARGV: group, consumer, least idle ms, how many, "own" or "any", then ids that run here.
+-- KEYS: stream, paused. ARGV: group, consumer, least idle ms, how many, "own" or "any", then ids
+-- that run here.
 -- Answer: {{id, delivery number, {name, value, ...}}, ...}, {ids whose entry was deleted}.
 --
 -- Not XAUTOCLAIM: that tells no delivery number, would hand out what runs in this very process, and
 -- keeps deleted entries on Redis 6.2.
+if redis.call('EXISTS', KEYS[2]) == 1 then return {{}, {}} end
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local least_idle, wanted = ARGV[3], tonumber(ARGV[4])
 local running = {}

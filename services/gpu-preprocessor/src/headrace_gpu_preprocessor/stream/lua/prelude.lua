@@ -5,7 +5,11 @@
 --   {stream}:delayed    sorted set: entries that wait for their next attempt; score = due, in ms of the
 --                       server's clock; member = JSON {"from": source entry id, "fields": {name: value}}
 --   {stream}:reports    stream: what became of entries
---   {stream}:running    hash: job id to the entry of it that is worked on, or was until the last look
+--   {stream}:running    hash: job id to the entry of it that is worked on, or was until the last look;
+--                       from the second run of a job on with ` run N` after the id
+--   {stream}:cancelled  hash: job id to the time at which it was cancelled, in ms
+--   {stream}:paused     text: exists while nothing new may be taken; says why
+--   {stream}:settled    sorted set: jobs that have ended, by when their remains are removed, in ms
 --   REDIS_DLQ_STREAM    stream: dead letters
 --
 -- A delivery is (group, consumer, entry id, delivery number). Whoever holds it may end it; every script

@@ -1,6 +1,7 @@
 -- Put entries whose time has come back into the stream.
--- KEYS: stream, delayed, dead letters. ARGV: how many at most.
+-- KEYS: stream, delayed, dead letters, paused. ARGV: how many at most.
 -- Answer: {moved, unreadable and buried, ms until the next is due or -1}.
+if redis.call('EXISTS', KEYS[4]) == 1 then return {0, 0, -1} end
 expect(KEYS[1], 'stream')
 expect(KEYS[3], 'stream')
 local now = now_ms()
