@@ -4,7 +4,9 @@ from typing import Final
 
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.facts import Facts, JobFact, SetFact
+from headrace_chaos.ledger import Ledger
 from headrace_chaos.looking_database import (
+    count_missing,
     open_database,
     read_direct,
     read_events,
@@ -60,12 +62,15 @@ def gather(endpoints: Endpoints) -> Facts:
     )
 
 
-def quiescent(endpoints: Endpoints) -> list[str]:
+def quiescent(endpoints: Endpoints, ledger: Ledger) -> list[str]:
     """Return what is still under way; nothing once everything that may settle has."""
+    promises = ledger.promises()
+    wanted = [each.job_id for each in promises.jobs.values() if not promises.is_excused(each)]
     database = open_database(endpoints.settings)
     try:
         with database.begin() as session:
             found = read_open(session)
+            found["promised jobs without a row"] = count_missing(session, wanted)
     finally:
         database.close()
     found |= messages(endpoints)

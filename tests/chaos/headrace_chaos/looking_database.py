@@ -89,5 +89,11 @@ def read_open(session: Session) -> dict[str, int]:
     return {reason: int(session.scalar(text(query)) or 0) for reason, query in _OPEN.items()}
 
 
+def count_missing(session: Session, job_ids: list[str]) -> int:
+    """Return how many of these jobs have no row."""
+    query = text("SELECT count(*) FROM jobs WHERE id = ANY(:ids)")
+    return len(job_ids) - int(session.scalar(query, {"ids": job_ids}) or 0)
+
+
 def _rows(session: Session, query: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in session.execute(query).mappings()]
