@@ -1,0 +1,188 @@
+"""Carries out what the guard decides: takes all jobs from a sick side, and asks the other one."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import or_, select, text
+from sqlalchemy.orm import Session
+
+from headrace_common import audit
+from headrace_common.contracts.analysis import ANALYSIS_PROGRESS
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.db import Database, Job
+from headrace_common.repeat import Repeater
+from headrace_dispatcher.asking import AskingAgain
+from headrace_dispatcher.rollout import rows
+from headrace_dispatcher.rollout.current import CurrentRollout, count_rollback
+from headrace_dispatcher.rollout.decision import other_side
+from headrace_dispatcher.rollout.figures import DEPENDENCY, SideFigures, side_figures
+from headrace_dispatcher.rollout.guard import Verdict, judge
+from headrace_dispatcher.rollout.state import RolloutState, rolled_back
+from headrace_dispatcher.transports import TransportName
+
+log = structlog.get_logger()
+
+#: Who rolls back by itself, in the audit trail.
+GUARD: Final = "auto-rollback"
+
+_INTERVAL_SECONDS: Final = 2.0
+#: Advisory lock of whoever judges: "guard" in hex.
+_GUARD_LOCK: Final = 0x6775617264
+#: Jobs that are asked for again in one step.
+_ASK_AT_ONCE: Final = 100
+
+
+class Guarding:
+    """Judges the new side every two seconds; one replica at a time does."""
+
+    def __init__(self, database: Database, current: CurrentRollout, asking: AskingAgain) -> None:
+        """Work with these; nothing happens before `start`.
+
+        Args:
+            database: where the figures are.
+            current: told of a roll-back.
+            asking: sends jobs again; nobody else may use it.
+        """
+        self._database = database
+        self._current = current
+        self._asking = asking
+        self._repeater = Repeater("rollout-guard", self._step)
+
+    def start(self) -> None:
+        """Judge in the background."""
+        self._repeater.start()
+
+    def stop(self) -> None:
+        """End after what is in hand, which takes seconds."""
+        self._repeater.ask_to_stop()
+        self._repeater.join(timeout_seconds=10)
+
+    def check(self) -> None:
+        """Check that the thread lives.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        self._repeater.check_alive()
+
+    def _step(self) -> float:
+        state = self._current.state
+        if state.new_side is not None and state.auto_rollback:
+            self.judge()
+        if state.rolled_back is not None:
+            self.ask_again()
+        return _INTERVAL_SECONDS
+
+    def judge(self) -> None:
+        """Roll back if the new side is sick, unless another replica judges."""
+        with self._database.begin() as session:
+            if not _is_mine(session):
+                return
+            state = rows.read(session, self._current.state)
+            if state.new_side is None or not state.auto_rollback:
+                return
+            side = state.new_side
+            new, old = both_sides(session, state, side)
+            verdict = judge(side, new, old, state.policy)
+            if not verdict.sick:
+                return
+            after = roll_back(session, state, side, actor=GUARD, reason=verdict.reason or "sick")
+            _note_figures(session, side, new, old)
+        self._current.know(after)
+        count_rollback(side, by="guard")
+        log.error("rollout.rolled_back", side=side, reason=verdict.reason)
+
+    def ask_again(self) -> int:
+        """Ask the healthy side for jobs that the other one has and does not answer.
+
+        Returns:
+            How many it took.
+        """
+        with self._database.begin() as session:
+            if not _is_mine(session):
+                return 0
+            state = rows.read(session, self._current.state)
+            self._current.know(state)
+            jobs = _unanswered(session, state)
+            return len(self._asking.ask(jobs)) if jobs else 0
+
+
+def both_sides(
+    session: Session, state: RolloutState, side: TransportName, *, since: datetime | None = None
+) -> tuple[SideFigures, SideFigures]:
+    """Return the figures of `side` and of the other one, of the time that the policy looks at."""
+    policy = state.policy
+    if since is None:
+        since = datetime.now(UTC) - timedelta(seconds=policy.window_seconds)
+        since = max(since, state.changed_at) if state.changed_at else since
+    figures = [
+        side_figures(
+            session,
+            name,
+            since=since,
+            overdue_seconds=policy.overdue_seconds,
+            blocked_seconds=policy.blocked_seconds,
+        )
+        for name in (side, other_side(side))
+    ]
+    return figures[0], figures[1]
+
+
+def verdict_of(session: Session, state: RolloutState) -> Verdict | None:
+    """Return what the guard thinks now; None while nothing is tried."""
+    if state.new_side is None:
+        return None
+    return judge(state.new_side, *both_sides(session, state, state.new_side), state.policy)
+
+
+def roll_back(
+    session: Session, state: RolloutState, side: TransportName, *, actor: str, reason: str
+) -> RolloutState:
+    """Take all jobs from `side`, in the caller's transaction; those that it has not begin anew."""
+    action = "rollout.auto_rollback" if actor == GUARD else "rollout.rollback"
+    after = rows.write(session, state, rolled_back(state, side, reason), actor=actor, action=action)
+    freed = rows.release(session, side, DEPENDENCY[side])
+    log.warning("rollout.released", side=side, jobs=freed)
+    return after
+
+
+def _is_mine(session: Session) -> bool:
+    query = text("SELECT pg_try_advisory_xact_lock(:key)")
+    return bool(session.scalar(query, {"key": _GUARD_LOCK}))
+
+
+def _note_figures(
+    session: Session, side: TransportName, new: SideFigures, old: SideFigures
+) -> None:
+    """Keep what the decision stood on: the jobs that move to the other side count there later."""
+    audit.record(
+        session,
+        actor=GUARD,
+        action="rollout.figures",
+        target=rows.AUDIT_TARGET,
+        **{side.value: new.model_dump(), other_side(side).value: old.model_dump()},
+    )
+
+
+def _unanswered(session: Session, state: RolloutState) -> list[Job]:
+    """Return jobs that a side has which was rolled back, and of which nothing is heard."""
+    if state.rolled_back is None or state.changed_at is None:
+        return []
+    patience = datetime.now(UTC) - timedelta(seconds=state.policy.overdue_seconds)
+    has_begun = Job.meta[ANALYSIS_PROGRESS].astext.is_not(None)
+    return list(
+        session.scalars(
+            select(Job)
+            .where(
+                Job.transport == state.rolled_back,
+                Job.finished_at.is_(None),
+                Job.kind == JobKind.AUDIO_ANALYSIS,
+                Job.status == JobStatus.QUEUED_FOR_ANALYSIS,
+                Job.stage_entered_at < patience,
+                or_(~has_begun, Job.updated_at < patience),
+            )
+            .order_by(Job.stage_entered_at, Job.id)
+            .limit(_ASK_AT_ONCE)
+        )
+    )
