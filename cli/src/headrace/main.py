@@ -5,7 +5,17 @@ import sys
 import typer
 from sqlalchemy.exc import OperationalError
 
-from headrace.commands import cameras, demo, jobs, operations, stack, tokens, verify, worker
+from headrace.commands import (
+    cameras,
+    demo,
+    jobs,
+    operations,
+    rollout,
+    stack,
+    tokens,
+    verify,
+    worker,
+)
 from headrace.failures import CommandError, ExitCode
 from headrace.output import errors
 from headrace_common.errors import HeadraceError
@@ -39,6 +49,7 @@ app.command()(demo.demo)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(worker.app, name="worker")
+app.add_typer(rollout.app, name="rollout")
 operations.keys.command("signing")(verify.make_signing_key)
 app.add_typer(operations.db, name="db")
 app.add_typer(operations.keys, name="keys")
