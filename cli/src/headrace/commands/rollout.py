@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -225,7 +226,7 @@ def _oldest(side: dict[str, Any]) -> str:
     return "" if seconds is None else f"{seconds:.0f} s"
 
 
-_ROWS: Final = {
+_ROWS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
     "jobs sent": lambda side: side["sent"],
     "completed": lambda side: side["completed"],
     "failed": lambda side: side["failed"],
