@@ -32,9 +32,17 @@ class Report:
 
 @dataclass
 class Receiver:
-    """A web server that takes webhooks; `answer` decides on each."""
+    """A web server that takes webhooks; `answer` decides on each.
+
+    Signs of life are kept apart, and answered as the results service does: `unwanted` holds the
+    jobs that nobody wants any more.
+    """
 
     answer: Callable[[Report], int] = lambda _: 202
+    unwanted: set[str] = field(default_factory=set)
+    heartbeats: list[Report] = field(default_factory=list)
+    heartbeat_status: int = 202
+    retry_after: str | None = None
     calls: list[Report] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -50,13 +58,21 @@ class Receiver:
                 report = Report(
                     body["job_id"], headers.get("webhook-id"), body["status"], body, headers
                 )
-                receiver.calls.append(report)
-                status = receiver.answer(report)
+                if body.get("heartbeat"):
+                    receiver.heartbeats.append(report)
+                    status = receiver.heartbeat_status
+                else:
+                    receiver.calls.append(report)
+                    status = receiver.answer(report)
                 self.send_response(status)
                 if status == 302:
                     self.send_header("location", "/elsewhere")
-                self.send_header("content-length", "0")
+                if status == 503 and receiver.retry_after:
+                    self.send_header("retry-after", receiver.retry_after)
+                receipt = json.dumps({"stop": report.job_id in receiver.unwanted}).encode()
+                self.send_header("content-length", str(len(receipt)))
                 self.end_headers()
+                self.wfile.write(receipt)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -125,6 +141,7 @@ class Bench:
             "analysis_retry_max_seconds": 1,
             "progress_interval_seconds": 0.05,
             "report_retry_seconds": 10,
+            "analysis_heartbeat_seconds": 0.3,
             "shutdown_grace_seconds": 5,
         }
         return AnalysisSettings(**(values | changes))

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from headrace_analysis import AnalysisError
 
@@ -20,3 +21,11 @@ def work(order: tuple[str, float]) -> object:
     elif kind == "memory":
         return len(bytearray(int(number)))
     return os.getpid()
+
+
+def sleep_long(marker: str) -> None:
+    """Tell the process's id, and hear of nothing for a minute."""
+    whole = Path(f"{marker}.whole")
+    whole.write_text(str(os.getpid()))
+    whole.rename(marker)
+    time.sleep(60)

@@ -90,6 +90,41 @@ def test_the_answer_says_when_nobody_wants_the_work_any_more(
     assert ANALYSIS_PROGRESS not in bench.view(job_id).metadata
 
 
+def test_a_sign_of_life_is_answered_and_leaves_no_trace_but_the_time(
+    bench: Bench, replica: Replica
+) -> None:
+    job_id = bench.job()
+    alive = {"status": "processing", "heartbeat": True}
+    before, events = bench.view(job_id), bench.events(job_id)
+
+    for _ in range(2):
+        receipt = report(bench, replica, job_id, alive, run=1)
+        assert (receipt["stop"], receipt["job_status"]) == (False, "queued_for_analysis")
+        assert (receipt["duplicate"], receipt["delivery"]) == (False, 1)
+    after = bench.view(job_id)
+    assert after.updated_at > before.updated_at
+    assert after.model_copy(update={"updated_at": before.updated_at}) == before
+
+    assert report(bench, replica, job_id, alive, run=2)["stop"] is True
+    assert bench.view(job_id).updated_at == after.updated_at
+    bench.change(job_id, JobStatus.CANCELLED)
+    ended = bench.view(job_id)
+    assert report(bench, replica, job_id, alive, run=1)["stop"] is True
+    assert bench.view(job_id) == ended
+    assert bench.inbox(job_id) == []
+    assert len(bench.events(job_id)) == len(events) + 1
+    unknown = f"{replica.url}{PATH}?job_id=nobody&token={bench.token('nobody')}"
+    assert httpx.post(unknown, json=alive, timeout=30).status_code == 404
+
+
+def test_what_else_is_called_a_heartbeat_is_a_report(bench: Bench, replica: Replica) -> None:
+    """Fields of that name were kept and ignored before it meant anything."""
+    job_id = bench.job()
+    report(bench, replica, job_id, {"status": "processing", "heartbeat": "weekly"}, run=1)
+    report(bench, replica, job_id, DONE | {"heartbeat": True}, run=1)
+    assert bench.outcomes(job_id) == ["applied", "applied"]
+
+
 def test_a_result_queue_may_tell_the_run(bench: Bench, replica: Replica) -> None:
     sqs: SQSClient = sqs_client(bench.settings)
     url = bench.settings.sqs_result_queue_url

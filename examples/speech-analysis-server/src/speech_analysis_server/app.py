@@ -35,7 +35,7 @@ def build(settings: SpeechSettings) -> FastAPI:
     client = s3_client(settings)
     store = S3ResultStore(client, settings.s3_bucket)
     handler = SpeechAnalysis(settings, client=client, store=store)
-    server = AnalysisServer(handler, settings, store=store)
+    server = AnalysisServer(handler, settings, store=store, waits_for=[handler.s3.breaker])
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

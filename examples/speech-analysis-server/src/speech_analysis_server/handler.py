@@ -12,11 +12,12 @@ from headrace_analysis import (
     AnalysisError,
     AnalysisOutcome,
     AnalysisTask,
+    Dependency,
     ProcessPool,
     ResultStore,
 )
 from speech_analysis_server.analysis import AnalysisInput, AnalysisOutput, analyse
-from speech_analysis_server.media import fetch
+from speech_analysis_server.media import asked_to_wait, fetch
 from speech_analysis_server.settings import SpeechSettings
 from speech_analysis_server.values import Json
 
@@ -40,6 +41,11 @@ class SpeechAnalysis:
         self._settings = settings
         self._client = client
         self._store = store
+        self.s3 = Dependency(
+            "s3",
+            settings.circuit_policy,
+            retry_seconds=settings.analysis_dependency_retry_seconds,
+        )
         self._pool: ProcessPool[AnalysisInput, AnalysisOutput] = ProcessPool(
             analyse, memory_bytes=settings.speech_memory_limit_bytes
         )
@@ -56,7 +62,7 @@ class SpeechAnalysis:
             task.progress(25, "Analysing the speech")
             output = self._pool.run(work, check=task.check)
         task.progress(85, "Storing the results")
-        artifacts = self._keep(task.job_id, output)
+        artifacts = self._keep(task, output)
         task.progress(95, "Reporting")
         return AnalysisOutcome(output.summary | {"artifacts": artifacts}, _headline(output.summary))
 
@@ -67,21 +73,18 @@ class SpeechAnalysis:
     def _fetch(self, task: AnalysisTask, folder: Path) -> AnalysisInput:
         request, warnings = task.request, []
         audio = folder / "recording"
-        fetch(
-            self._client,
-            request.s3_audio_url,
-            audio,
-            settings=self._settings,
-            max_bytes=self._settings.speech_max_audio_bytes,
-            check=task.check,
+        most, most_reference = (
+            self._settings.speech_max_audio_bytes,
+            self._settings.speech_max_reference_bytes,
         )
+        self._copy(task, request.s3_audio_url, audio, max_bytes=most)
         references: dict[str, Path | None] = {}
         for name, url in (("textgrid", request.s3_textgrid_url), ("pitch", request.s3_pitch_url)):
             references[name] = folder / name if url else None
             if not url:
                 continue
             try:
-                self._fetch_reference(task, url, folder / name)
+                self._copy(task, url, folder / name, max_bytes=most_reference)
             except AnalysisError as error:
                 if error.retryable:
                     raise
@@ -98,28 +101,43 @@ class SpeechAnalysis:
             warnings=tuple(warnings),
         )
 
-    def _fetch_reference(self, task: AnalysisTask, url: str, target: Path) -> None:
-        fetch(
-            self._client,
-            url,
-            target,
-            settings=self._settings,
-            max_bytes=self._settings.speech_max_reference_bytes,
-            check=task.check,
-        )
+    def _copy(self, task: AnalysisTask, url: str, target: Path, *, max_bytes: int) -> None:
+        """Fetch an object, again and again for a while where S3 is at fault."""
 
-    def _keep(self, job_id: str, output: AnalysisOutput) -> dict[str, str]:
-        document = output.summary | {"job_id": job_id, "contours": output.contours}
+        def once() -> None:
+            fetch(
+                self._client,
+                url,
+                target,
+                settings=self._settings,
+                max_bytes=max_bytes,
+                check=task.check,
+            )
+
+        self.s3.call(once, check=task.check)
+
+    def _keep(self, task: AnalysisTask, output: AnalysisOutput) -> dict[str, str]:
+        document = output.summary | {"job_id": task.job_id, "contours": output.contours}
         data = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-        try:
-            return {
-                "analysis": self._store.put(job_id, "analysis.json", data, "application/json"),
-                "plot": self._store.put(job_id, "plot.png", output.plot, "image/png"),
-            }
-        except (BotoCoreError, ClientError) as error:
-            raise AnalysisError(
-                "results_not_stored", "The results could not be stored", retryable=True
-            ) from error
+        return {
+            "analysis": self._put(task, "analysis.json", data, "application/json"),
+            "plot": self._put(task, "plot.png", output.plot, "image/png"),
+        }
+
+    def _put(self, task: AnalysisTask, name: str, data: bytes, content_type: str) -> str:
+        def once() -> str:
+            try:
+                return self._store.put(task.job_id, name, data, content_type)
+            except (BotoCoreError, ClientError) as error:
+                wait = asked_to_wait(error) if isinstance(error, ClientError) else None
+                raise AnalysisError(
+                    "results_not_stored",
+                    "The results could not be stored",
+                    retryable=True,
+                    retry_after=wait,
+                ) from error
+
+        return self.s3.call(once, check=task.check)
 
 
 def _headline(summary: Json) -> str:

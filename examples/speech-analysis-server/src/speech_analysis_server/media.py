@@ -1,5 +1,6 @@
 """Fetching what a job names from S3: allowed buckets only, bounded, in chunks to a file."""
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -8,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headrace_analysis import AnalysisError
 from headrace_common.errors import UnprocessableError
+from headrace_common.retry_after import retry_after_seconds
 from headrace_common.settings import S3Settings
 from headrace_common.storage import S3Location, allowed_location
 
@@ -52,13 +54,24 @@ def fetch(
     except ClientError as error:
         if error.response["Error"].get("Code") in _MISSING:
             raise AnalysisError("media_missing", f"There is no {location.url}") from error
-        raise _unavailable(location) from error
+        raise _unavailable(location, retry_after=asked_to_wait(error)) from error
     except (BotoCoreError, OSError) as error:
         raise _unavailable(location) from error
 
 
-def _unavailable(location: S3Location) -> AnalysisError:
-    return AnalysisError("media_unavailable", f"Could not read {location.url}", retryable=True)
+def asked_to_wait(error: ClientError) -> float | None:
+    """Return the seconds that S3 asked to wait, if it did."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return retry_after_seconds(headers.get("retry-after"), now=time.time())
+
+
+def _unavailable(location: S3Location, *, retry_after: float | None = None) -> AnalysisError:
+    return AnalysisError(
+        "media_unavailable",
+        f"Could not read {location.url}",
+        retryable=True,
+        retry_after=retry_after,
+    )
 
 
 def _copy(

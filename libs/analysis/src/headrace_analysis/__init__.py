@@ -12,6 +12,7 @@ A server is a handler and its settings:
 """
 
 from headrace_analysis.callback import CallbackNotAllowedError
+from headrace_analysis.dependency import Dependency
 from headrace_analysis.errors import AnalysisError
 from headrace_analysis.outcome import AnalysisOutcome, StopReason
 from headrace_analysis.processes import ProcessPool
@@ -27,6 +28,7 @@ __all__ = [
     "AnalysisSettings",
     "AnalysisTask",
     "CallbackNotAllowedError",
+    "Dependency",
     "ProcessPool",
     "ResultStore",
     "S3ResultStore",

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from headrace_common.errors import UnprocessableError
 
@@ -25,6 +25,12 @@ class Callback:
     def host(self) -> str:
         """The URL's host and port, for logs: the rest may hold a token."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def run(self) -> int:
+        """Run of the job, as the URL names it; the first is not named."""
+        named = parse_qs(urlsplit(self.url).query).get("run", [""])[0]
+        return int(named) if named.isdecimal() else 1
 
 
 def check_callback(url: str, allowed: Collection[str]) -> None:

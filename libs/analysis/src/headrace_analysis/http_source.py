@@ -37,6 +37,11 @@ class HttpDelivery:
     transport: str = "http"
 
     @property
+    def key(self) -> tuple[str, str]:
+        """The same for every POST that asks for the same run of the same job."""
+        return self.request.job_id, self.request.callback_url
+
+    @property
     def delivery_id(self) -> str:
         """The same for every POST of the same body."""
         return f"http:{self.request.timestamp.isoformat()}"
@@ -94,7 +99,8 @@ class HttpSource:
         """
         self._slots = slots
         self._most = queue_size + concurrency
-        self._open: dict[str, HttpDelivery] = {}
+        # By callback URL too: it names the run, and an earlier one that ends is none of the next's.
+        self._open: dict[tuple[str, str], HttpDelivery] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -106,7 +112,7 @@ class HttpSource:
         """
         delivery = HttpDelivery(self, request, trace)
         with self._lock:
-            if request.job_id in self._open:
+            if delivery.key in self._open:
                 metrics.DUPLICATES.inc()
                 return
             if self._closed or len(self._open) >= self._most:
@@ -114,7 +120,7 @@ class HttpSource:
                 raise UnavailableError(
                     "every slot is busy and the queue is full", retry_after=_RETRY_AFTER_SECONDS
                 )
-            self._open[request.job_id] = delivery
+            self._open[delivery.key] = delivery
         if not self._slots.submit(delivery):
             self._drop(delivery)
             raise UnavailableError("the server is stopping", retry_after=_RETRY_AFTER_SECONDS)
@@ -143,4 +149,4 @@ class HttpSource:
 
     def _drop(self, delivery: HttpDelivery) -> None:
         with self._lock:
-            self._open.pop(delivery.request.job_id, None)
+            self._open.pop(delivery.key, None)

@@ -22,6 +22,10 @@ DUPLICATES: Final = Counter(
     "headrace_analysis_duplicate_deliveries_total",
     "Messages delivered again while or after run here",
 )
+STOPPED: Final = Counter(
+    "headrace_analysis_tasks_stopped_total",
+    "Tasks that the receiver of their reports told to stop, before they began or while they ran",
+)
 LEASES_LOST: Final = Counter(
     "headrace_analysis_leases_lost_total", "Messages that became someone else's while run here"
 )

@@ -44,6 +44,8 @@ class StopReason(StrEnum):
     TIME_LIMIT = "time_limit"
     SHUTDOWN = "shutdown"
     JOB_GONE = "job_gone"
+    #: The job was cancelled, is finished, or was begun anew since: nobody wants the result.
+    CANCELLED = "cancelled"
 
 
 class Settlement(StrEnum):
@@ -107,7 +109,7 @@ def plan(end: AnalysisOutcome | Failure | StopReason, *, last_attempt: bool) -> 
 def _plan_stopped(reason: StopReason, *, last_attempt: bool) -> Plan:
     if reason is StopReason.LEASE_LOST:
         return Plan(None, Settlement.FORGET, reason.value)
-    if reason is StopReason.JOB_GONE:
+    if reason in {StopReason.JOB_GONE, StopReason.CANCELLED}:
         return Plan(None, Settlement.DELETE, reason.value)
     failure = _STOPPED[reason]
     if last_attempt:

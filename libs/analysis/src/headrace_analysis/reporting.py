@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 import tenacity
@@ -41,10 +41,34 @@ class OutgoingReport:
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ReportAnswer:
+    """How the receiver took a report, and what it said.
+
+    Attributes:
+        stop: nobody wants the work on the job any more.
+        retry_after: seconds that the receiver asked to wait.
+    """
+
+    outcome: ReportOutcome
+    stop: bool = False
+    retry_after: float | None = None
+
+
 class Reporter(Protocol):
     """A way to the receiver."""
 
-    def send(self, report: OutgoingReport) -> ReportOutcome:
+    @property
+    def hears_back(self) -> bool:
+        """Whether an answer can say that a task is to stop."""
+        ...
+
+    @property
+    def away_seconds(self) -> float:
+        """Seconds for which no receiver needs to be tried; 0 while one may answer."""
+        ...
+
+    def send(self, report: OutgoingReport) -> ReportAnswer:
         """Try once to deliver; raises nothing that a network or a receiver can cause."""
         ...
 
@@ -101,6 +125,11 @@ def progress_body(job_id: str, percent: float, message: str | None) -> bytes:
     )
 
 
+def heartbeat_body(job_id: str) -> bytes:
+    """Return the JSON of a sign of life, to which the answer says whether to go on."""
+    return _body(AnalysisReport(job_id=job_id, status=ReportStatus.PROCESSING, heartbeat=True))
+
+
 def _body(report: AnalysisReport) -> bytes:
     report.timestamp = datetime.now(UTC)
     return report.model_dump_json(exclude_none=True).encode()
@@ -111,6 +140,8 @@ def deliver(
 ) -> ReportOutcome:
     """Send a report until it is taken or refused, with exponential back-off and jitter.
 
+    A receiver that says when to come again is waited for.
+
     Args:
         reporter: the way.
         report: the report.
@@ -118,33 +149,48 @@ def deliver(
         give_up: ends it early (the server stops).
     """
 
-    def once() -> ReportOutcome:
-        outcome = reporter.send(report)
-        count_report(report, outcome)
-        return outcome
+    def once() -> ReportAnswer:
+        answer = reporter.send(report)
+        count_report(report, answer.outcome)
+        return answer
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda outcome: outcome is ReportOutcome.UNREACHABLE),
-        wait=tenacity.wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
-        + tenacity.wait_random(0, _FIRST_WAIT_SECONDS),
+        retry=tenacity.retry_if_result(lambda answer: answer.outcome is ReportOutcome.UNREACHABLE),
+        wait=_wait,
         stop=tenacity.stop_any(
             tenacity.stop_before_delay(seconds), tenacity.stop_when_event_set(give_up)
         ),
         sleep=tenacity.sleep_using_event(give_up),
-        retry_error_callback=_last_outcome,
+        retry_error_callback=_last_answer,
     )
-    return retrying(once)
+    return retrying(once).outcome
 
 
-def _last_outcome(state: tenacity.RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome else ReportOutcome.UNREACHABLE
+_BACKING_OFF: Final = tenacity.wait_exponential(
+    multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS
+) + tenacity.wait_random(0, _FIRST_WAIT_SECONDS)
 
 
-def count_report(report: OutgoingReport, outcome: ReportOutcome) -> None:
+def _wait(state: tenacity.RetryCallState) -> float:
+    return max(_BACKING_OFF(state), _last_answer(state).retry_after or 0.0)
+
+
+def _last_answer(state: tenacity.RetryCallState) -> ReportAnswer:
+    answer: ReportAnswer = (
+        state.outcome.result() if state.outcome else ReportAnswer(ReportOutcome.UNREACHABLE)
+    )
+    return answer
+
+
+def count_report(
+    report: OutgoingReport, outcome: ReportOutcome, *, heartbeat: bool = False
+) -> None:
     """Log and count one try."""
-    metrics.REPORTS.labels(report.kind.value, outcome.value).inc()
-    write = log.info if outcome is ReportOutcome.DELIVERED else log.warning
+    kind = "heartbeat" if heartbeat else report.kind.value
+    metrics.REPORTS.labels(kind, outcome.value).inc()
+    delivered = log.debug if heartbeat else log.info
+    write = delivered if outcome is ReportOutcome.DELIVERED else log.warning
     write(
-        "analysis.report_sent", kind=report.kind.value, outcome=outcome.value,
+        "analysis.report_sent", kind=kind, outcome=outcome.value,
         host=report.callback.host, message_id=report.message_id,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Reports as messages on the result queue."""
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -7,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headrace_analysis.callback import Callback
 from headrace_analysis.outcome import ReportOutcome
-from headrace_analysis.reporting import OutgoingReport
+from headrace_analysis.reporting import OutgoingReport, ReportAnswer
 from headrace_common import webhooks
 from headrace_common.contracts import JOB_TYPE
 
@@ -27,7 +28,14 @@ _FINAL_CODES: Final = frozenset(
 
 
 class ResultQueueReporter:
-    """Sends reports to SQS_RESULT_QUEUE_URL, which may be a FIFO queue."""
+    """Sends reports to SQS_RESULT_QUEUE_URL, which may be a FIFO queue.
+
+    A queue says nothing back: no task hears over it that it is to stop.
+    """
+
+    hears_back = False
+    #: A queue that is away stops the receiving of jobs by itself: both are SQS.
+    away_seconds = 0.0
 
     def __init__(self, client: "SQSClient", queue_url: str) -> None:
         """Make the reporter."""
@@ -37,8 +45,11 @@ class ResultQueueReporter:
     def check(self, callback: Callback) -> None:
         """Accept every job: the callback URL is not used."""
 
-    def send(self, report: OutgoingReport) -> ReportOutcome:
+    def send(self, report: OutgoingReport) -> ReportAnswer:
         """Send the report once."""
+        return ReportAnswer(self._send(report))
+
+    def _send(self, report: OutgoingReport) -> ReportOutcome:
         values = {"job_type": JOB_TYPE, webhooks.ID_HEADER: report.message_id, **report.trace}
         extra: dict[str, Any] = {}
         if self._queue_url.endswith(".fifo"):
@@ -49,7 +60,8 @@ class ResultQueueReporter:
         try:
             self._client.send_message(
                 QueueUrl=self._queue_url,
-                MessageBody=report.body.decode(),
+                # What a webhook's URL tells, the message has to say by itself.
+                MessageBody=json.dumps({**json.loads(report.body), "job_run": report.callback.run}),
                 MessageAttributes={
                     name: {"DataType": "String", "StringValue": value}
                     for name, value in values.items()

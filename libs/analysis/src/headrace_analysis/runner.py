@@ -156,6 +156,7 @@ class TaskRunner:
             seconds=self._settings.analysis_time_limit_seconds,
         )
         try:
+            self._progress.ask(task, delivery.delivery_id)
             return self._analyse(task)
         finally:
             self._progress.forget(task)

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import boto3
@@ -25,6 +25,7 @@ from headrace_analysis.sqs_source import LaneQueue, SqsSource
 from headrace_analysis.task import SpeechHandler
 from headrace_analysis.webhook import WebhookReporter
 from headrace_common.aws import client_arguments
+from headrace_common.circuit import CircuitBreaker
 from headrace_common.contracts import AnalysisRequest
 from headrace_common.errors import UnavailableError
 from headrace_common.sqs import lane_queue_urls, sqs_client
@@ -59,6 +60,7 @@ class AnalysisServer:
         settings: AnalysisSettings,
         *,
         store: ResultStore | None = None,
+        waits_for: Sequence[CircuitBreaker] = (),
     ) -> None:
         """Make the server; nothing runs yet.
 
@@ -66,12 +68,16 @@ class AnalysisServer:
             handler: the analysis; called on ANALYSIS_CONCURRENCY threads.
             settings: from the environment (`AnalysisSettings.load()`).
             store: takes results above REPORT_MAX_BYTES; without one they fail the job.
+            waits_for: of what the handler needs: while one is open no job is taken.
         """
         self._settings = settings
+        self._waits_for = tuple(waits_for)
         self._control = _control_client(settings)
         self._reporter = _reporter(settings, self._control)
         self._progress = ProgressSender(
-            self._reporter, interval_seconds=settings.progress_interval_seconds
+            self._reporter,
+            interval_seconds=settings.progress_interval_seconds,
+            heartbeat_seconds=settings.analysis_heartbeat_seconds,
         )
         self._runner = TaskRunner(
             handler, settings, reporter=self._reporter, progress=self._progress, store=store
@@ -147,10 +153,13 @@ class AnalysisServer:
 
         Raises:
             CallbackNotAllowedError: its answer could not be sent.
-            UnavailableError: no room; `retry_after` says when to try again.
+            UnavailableError: no room, or what the work needs is away; `retry_after` says when
+                to try again.
         """
         if self._stopping.is_set():
             raise UnavailableError("the server is stopping")
+        if (seconds := self._away_seconds()) > 0:
+            raise UnavailableError("what the work needs is at fault", retry_after=seconds)
         self._reporter.check(Callback(request.job_id, request.callback_url))
         self._http.accept(request, current_trace() if trace is None else trace)
 
@@ -199,6 +208,10 @@ class AnalysisServer:
             free = self._slots.wait_free(_LOOK_SECONDS)
             if not free:
                 continue
+            if self._away_seconds() > 0:
+                # A job received now would only burn one of its receives.
+                self._stopping.wait(_LOOK_SECONDS)
+                continue
             try:
                 self._receive_once(free)
             except (BotoCoreError, ClientError) as error:
@@ -211,6 +224,11 @@ class AnalysisServer:
                 self._stopping.wait(wait)
             else:
                 wait = _FIRST_FAULT_WAIT_SECONDS
+
+    def _away_seconds(self) -> float:
+        """Return for how long no job could come to its end; 0 once one may try."""
+        needed = (breaker.seconds_left for breaker in self._waits_for)
+        return max(self._reporter.away_seconds, *needed, 0.0)
 
     def _receive_once(self, free: int) -> None:
         if self._sqs is None:
@@ -238,6 +256,7 @@ def _reporter(settings: AnalysisSettings, client: "SQSClient") -> Reporter:
         allowed_hosts=settings.callback_allowed_hosts,
         secrets=settings.webhook_secret_texts(),
         timeout=settings.report_timeout_seconds,
+        policy=settings.circuit_policy,
     )
 
 

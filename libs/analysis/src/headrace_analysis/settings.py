@@ -8,6 +8,7 @@ from headrace_common import webhooks
 from headrace_common.settings import (
     SQS_MAX_VISIBILITY_SECONDS,
     SQS_MAX_WAIT_SECONDS,
+    CircuitSettings,
     SecretList,
     SqsSettings,
     TextList,
@@ -15,7 +16,7 @@ from headrace_common.settings import (
 from headrace_common.sqs import MAX_RECEIVES
 
 
-class AnalysisSettings(SqsSettings):
+class AnalysisSettings(SqsSettings, CircuitSettings):
     """Settings of an analysis server. Without SQS_QUEUE_URL it takes jobs over HTTP only."""
 
     analysis_concurrency: int = Field(default=2, ge=1, le=64, description="Tasks at a time")
@@ -76,6 +77,18 @@ class AnalysisSettings(SqsSettings):
     )
     progress_interval_seconds: float = Field(
         default=1, ge=0, description="Least time between two progress reports of a task"
+    )
+    analysis_dependency_retry_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="How long a task waits for what it needs, S3 for instance, before the attempt "
+        "counts as failed",
+    )
+    analysis_heartbeat_seconds: float = Field(
+        default=15,
+        ge=0,
+        description="A task that reported nothing for so long shows a sign of life, whose answer "
+        "says whether the job is still wanted; 0: never. Not over the result queue",
     )
     shutdown_grace_seconds: float = Field(
         default=30, gt=0, description="Time that tasks under way get to finish at a stop"

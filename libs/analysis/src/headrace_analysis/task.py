@@ -73,8 +73,8 @@ class AnalysisTask:
         """Call this often (every second or so): it ends a task whose result nobody wants.
 
         Raises:
-            TaskStoppedError: the time limit is over, the lease was lost, the job is gone, or
-                the server stops.
+            TaskStoppedError: the time limit is over, the lease was lost, the job was cancelled
+                or is gone, or the server stops.
         """
         if (reason := self.stop_reason) is not None:
             raise TaskStoppedError(reason)

@@ -50,6 +50,7 @@ class NewReport:
     Attributes:
         run: of the job that it answers, as its sender says; None where that says nothing.
         trace: W3C trace context that came with it; that of the job is kept where it is empty.
+        heartbeat: it is a sign of life only, see `heartbeats`, and not to be kept.
     """
 
     job_id: str
@@ -58,6 +59,7 @@ class NewReport:
     payload: dict[str, JsonValue]
     run: int | None = None
     trace: dict[str, str] = field(default_factory=dict)
+    heartbeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class JobFacts:
 
     status: JobStatus
     run: int
+    trace: dict[str, str]
     copy_wanted: bool = False
 
     def wants(self, run: int | None) -> bool:
@@ -129,14 +132,8 @@ def keep(session: Session, new: NewReport) -> Receipt:
         NotFoundError: there is no such job.
         WebhookOfAnotherJobError: its key was used for another job; nothing is stored.
     """
-    is_copy = new.source != Source.STREAM and shadow.is_shadow(new.job_id)
-    about = shadow.original_id(new.job_id) if is_copy else new.job_id
-    job = session.execute(
-        select(Job.trace, Job.status, Job.run, Job.finished_at).where(Job.id == about)
-    ).one_or_none()
-    if job is None:
-        raise NotFoundError(f"no job {new.job_id!r}")
-    trace = new.trace or job.trace
+    facts = facts_of(session, new)
+    trace = new.trace or facts.trace
     row = session.execute(
         insert(InboxReport)
         .values(
@@ -163,10 +160,25 @@ def keep(session: Session, new: NewReport) -> Receipt:
     ).one_or_none()
     if row is None:
         raise WebhookOfAnotherJobError("this webhook-id was used for a report on another job")
+    return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload, facts)
+
+
+def facts_of(session: Session, new: NewReport) -> JobFacts:
+    """Return where the job of a report is; that of a copy is the job it was made of.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    is_copy = new.source != Source.STREAM and shadow.is_shadow(new.job_id)
+    about = shadow.original_id(new.job_id) if is_copy else new.job_id
+    job = session.execute(
+        select(Job.trace, Job.status, Job.run, Job.finished_at).where(Job.id == about)
+    ).one_or_none()
+    if job is None:
+        raise NotFoundError(f"no job {new.job_id!r}")
     status = JobStatus(job.status)
     wanted = is_copy and shadow.is_wanted(status, job.finished_at)
-    facts = JobFacts(status, job.run, copy_wanted=wanted)
-    return Receipt(row.id, new.job_id, trace, row.deliveries, row.same_payload, facts)
+    return JobFacts(status, job.run, job.trace, copy_wanted=wanted)
 
 
 def begin_attempt(session: Session, inbox_id: int) -> int | None:

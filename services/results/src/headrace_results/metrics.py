@@ -14,6 +14,10 @@ REPORTS_REFUSED: Final = Counter(
     "Reports that were not taken in: unauthenticated, malformed, or of an unknown job",
     ["source", "reason"],
 )
+HEARTBEATS: Final = Counter(
+    "headrace_analysis_heartbeats_received_total",
+    "Signs of life of analyses, which are answered and not kept",
+)
 REPORTS_APPLIED: Final = Counter(
     "headrace_reports_applied_total",
     "Attempts at applying a report: applied, ignored, failed (tried again), poisoned (given up)",

@@ -73,9 +73,11 @@ class ResultQueueConsumer:
         # Two replicas that hold the same reports lock their rows in the same order.
         readable.sort(key=lambda pair: pair[1].dedup_key)
         kept: list[tuple[MessageTypeDef, Receipt]] = []
+        # Nobody can be answered over a queue, so that a sign of life on it is only done with.
+        done = [message for message, new in readable if new.heartbeat]
         with self._database.begin() as session:
             for message, new in readable:
-                if receipt := _keep(session, message, new):
+                if not new.heartbeat and (receipt := _keep(session, message, new)):
                     kept.append((message, receipt))
         for _, receipt in kept:
             REPORTS_RECEIVED.labels(
@@ -83,8 +85,9 @@ class ResultQueueConsumer:
             ).inc()
             if not receipt.duplicate:
                 self._queue.send(receipt)
-        self._delete([message for message, _ in kept])
-        log.info("result_queue.taken_in", reports=len(kept), left=len(messages) - len(kept))
+        done += [message for message, _ in kept]
+        self._delete(done)
+        log.info("result_queue.taken_in", reports=len(kept), left=len(messages) - len(done))
 
     def _delete(self, messages: "list[MessageTypeDef]") -> None:
         if not messages:
@@ -117,6 +120,7 @@ def _read(message: "MessageTypeDef") -> NewReport | None:
         payload=received.payload,
         run=received.report.job_run,
         trace=_trace_of(message),
+        heartbeat=received.report.is_heartbeat,
     )
 
 

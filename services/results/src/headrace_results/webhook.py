@@ -22,8 +22,9 @@ from headrace_common.web import own_body_limit
 from headrace_common.web.problems import responses
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
-from headrace_results.inbox import NewReport, Receipt, Source, WebhookOfAnotherJobError
-from headrace_results.metrics import REPORTS_RECEIVED, REPORTS_REFUSED
+from headrace_results.heartbeats import note_life
+from headrace_results.inbox import JobFacts, NewReport, Source, WebhookOfAnotherJobError
+from headrace_results.metrics import HEARTBEATS, REPORTS_RECEIVED, REPORTS_REFUSED
 from headrace_results.params import OptionalIdQuery, RunQuery
 from headrace_results.reports import job_id_of, read_report
 
@@ -71,7 +72,7 @@ class WebhookReceiver:
             webhook_id = self._authenticate(body, headers, job_id=job_id, token=token)
             new = _new_report(body, headers, query_job_id=job_id, run=run, webhook_id=webhook_id)
             with structlog.contextvars.bound_contextvars(job_id=new.job_id):
-                return self._keep(new)
+                return self._note_life(new) if new.heartbeat else self._keep(new)
         except HeadraceError as error:
             source = Source.WEBHOOK if _is_signed(headers) else Source.CALLBACK
             REPORTS_REFUSED.labels(source=source, reason=error.code).inc()
@@ -106,7 +107,13 @@ class WebhookReceiver:
         elif not receipt.same_payload:
             log.warning("webhook.id_reused", inbox_id=receipt.inbox_id, kept="the first report")
         log.info("report.received", inbox_id=receipt.inbox_id, delivery=receipt.deliveries)
-        return _answer(receipt, new.run)
+        return _answer(new, receipt.job, deliveries=receipt.deliveries)
+
+    def _note_life(self, new: NewReport) -> ReportReceipt:
+        with self._database.begin() as session:
+            facts = note_life(session, new)
+        HEARTBEATS.inc()
+        return _answer(new, facts, deliveries=1)
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -163,13 +170,13 @@ def webhook_router(receiver: WebhookReceiver, path: str) -> APIRouter:
     return router
 
 
-def _answer(receipt: Receipt, run: int | None) -> ReportReceipt:
+def _answer(new: NewReport, job: JobFacts, *, deliveries: int) -> ReportReceipt:
     return ReportReceipt(
-        job_id=receipt.job_id,
-        duplicate=receipt.duplicate,
-        delivery=receipt.deliveries,
-        job_status=receipt.job.status,
-        stop=not receipt.job.wants(run),
+        job_id=new.job_id,
+        duplicate=deliveries > 1,
+        delivery=deliveries,
+        job_status=job.status,
+        stop=not job.wants(new.run),
     )
 
 
@@ -194,6 +201,7 @@ def _new_report(
         run=run,
         # Without a trace of the sender's, the report belongs to the job's own.
         trace=current_trace() if "traceparent" in headers else {},
+        heartbeat=received.report.is_heartbeat,
     )
 
 

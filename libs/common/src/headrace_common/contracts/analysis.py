@@ -134,6 +134,10 @@ class AnalysisReport(BaseModel):
         default=None, ge=0, le=100, description="Per cent of the analysis"
     )
     message: ShortText | None = Field(default=None, description="Cut after 1,000 characters")
+    heartbeat: bool | None = Field(
+        default=None,
+        description="Only a sign of life of a job that is `processing`: not kept, no progress",
+    )
     result: dict[str, JsonValue] | None = None
     error: ReportError | None = None
     timestamp: datetime | None = None
@@ -143,10 +147,21 @@ class AnalysisReport(BaseModel):
     def _known_words(cls, value: Any) -> Any:
         return _STATUS_WORDS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
+    @field_validator("heartbeat", mode="before")
+    @classmethod
+    def _plain_heartbeat(cls, value: Any) -> Any:
+        # A field of that name was no part of this once: what it says otherwise is no fault.
+        return True if value is True else None
+
     @field_validator("error", mode="before")
     @classmethod
     def _plain_text_error(cls, value: Any) -> Any:
         return {"message": value} if isinstance(value, str) else value
+
+    @property
+    def is_heartbeat(self) -> bool:
+        """Whether it says nothing but that the job is worked on."""
+        return self.heartbeat is True and self.status is ReportStatus.PROCESSING
 
     @model_validator(mode="after")
     def _failure_has_a_reason(self) -> Self:
