@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,23 @@ def test_debians_redis_serves_without_being_installed(tmp_path: Path) -> None:
             process.terminate()
     assert said == "PONG\n"
     assert process.returncode == 0
+
+
+def test_a_program_follows_a_clock_of_ours_and_its_children_do_not(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    tools.set_clock(clock, 7_200)
+    environment = tools.faketime_environment(tools.ensure_faketime(), clock)
+    asked = "import time; print(time.time())"
+    program = (
+        "import subprocess, sys, time\n"
+        "began = time.monotonic(); time.sleep(0.2); print(time.monotonic() - began)\n"
+        "print(time.time(), flush=True)\n"
+        f"subprocess.run([sys.executable, '-c', {asked!r}])"
+    )
+    words = [sys.executable, "-c", program]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    slept, ahead, true = (float(line) for line in said.split())
+
+    assert 0.2 <= slept < 2
+    assert ahead - time.time() == pytest.approx(7_200, abs=10)
+    assert true - time.time() == pytest.approx(0, abs=10)

@@ -1,6 +1,7 @@
 """Tools that need a place of their own, installed once beside the project's environment."""
 
 from headrace_local.tools.debian import ensure_debian_redis
+from headrace_local.tools.faketime import ensure_faketime, faketime_environment, set_clock
 from headrace_local.tools.install import TOOLS_VARIABLE, tools_directory
 from headrace_local.tools.python import (
     MINISTACK,
@@ -16,7 +17,10 @@ __all__ = [
     "TOOLS_VARIABLE",
     "empty_keystone_database",
     "ensure_debian_redis",
+    "ensure_faketime",
     "ensure_ministack",
     "ensure_openstack",
+    "faketime_environment",
+    "set_clock",
     "tools_directory",
 ]

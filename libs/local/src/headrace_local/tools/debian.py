@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace_local.errors import ToolInstallError
+from headrace_local.tools.apt import Apt, require_apt
 from headrace_local.tools.install import ensure, run
 
 _PACKAGES: Final = ("redis-server", "redis-tools")
@@ -42,15 +43,11 @@ def _installed() -> Path | None:
 
 
 def _install(home: Path) -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise ToolInstallError(
-            "Redis is taken from Debian's packages, and this machine has no apt-get and dpkg-deb; "
-            "install redis-server 7 some other way"
-        )
+    require_apt("Redis", otherwise="install redis-server 7 some other way")
     archives, root = home / "archives", home / "root"
     for directory in (archives, root, home / "bin"):
         directory.mkdir(parents=True)
-    apt = _Apt(home / "apt", archives)
+    apt = Apt(home / "apt", archives)
     packages = list(_PACKAGES)
     for package in packages:  # grows meanwhile
         archive = apt.download(package)
@@ -65,43 +62,6 @@ def _install(home: Path) -> None:
     run(home / "bin" / _PROGRAMS[0], "--version")
     shutil.rmtree(archives)
     shutil.rmtree(home / "apt", ignore_errors=True)
-
-
-class _Apt:
-    """Fetches packages, with lists of its own where the machine has none."""
-
-    def __init__(self, home: Path, archives: Path) -> None:
-        self._home = home
-        self._archives = archives
-        self._own_lists = False
-
-    def download(self, package: str) -> Path:
-        """Return the archive of a package."""
-        try:
-            return self._download(package)
-        except ToolInstallError:
-            if self._own_lists:
-                raise
-        # No lists, as in most container images, or outdated ones. Updating the machine's would
-        # need root.
-        for name in ("lists/partial", "cache/archives/partial"):
-            (self._home / name).mkdir(parents=True)
-        self._own_lists = True
-        run(*self._command("update"))
-        return self._download(package)
-
-    def _download(self, package: str) -> Path:
-        before = set(self._archives.iterdir())
-        run(*self._command("download"), package, cwd=self._archives)
-        return next(path for path in self._archives.iterdir() if path not in before)
-
-    def _command(self, verb: str) -> list[str]:
-        # Root's apt would switch to a user of its own, who cannot write here.
-        command = ["apt-get", "--quiet", "--quiet", "-o", "APT::Sandbox::User="]
-        if self._own_lists:
-            command += ["-o", f"Dir::State::Lists={self._home / 'lists'}"]
-            command += ["-o", f"Dir::Cache={self._home / 'cache'}"]
-        return [*command, verb]
 
 
 def _libraries_of(archive: Path) -> list[str]:
