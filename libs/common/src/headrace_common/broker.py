@@ -33,6 +33,11 @@ log = structlog.get_logger()
 _MAINTENANCE_CHANCE: Final = 100_000
 #: Dramatiq's dead letters are kept a week; the job's row says the same for longer.
 _DEAD_MESSAGE_TTL_MS: Final = 7 * 24 * 3600 * 1000
+#: A message that is not there any more must not come back: it would be taken for one that waits.
+_REWRITE: Final = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
 
 
 class QueueUnavailableError(Exception):
@@ -64,6 +69,7 @@ def make_broker(
             # Outermost first: what follows is traced and measured, the last decides on retries.
             MessageContext(),
             KeepMessageId(),
+            KeepReason(),
             TimeLimit(time_limit=int(time_limit_seconds * 1000)),
             ShutdownNotifications(),
             Retries(max_retries=max_retries, min_backoff=1_000, max_backoff=60_000),
@@ -133,6 +139,25 @@ class KeepMessageId(Middleware):
         """Choose the key of `message`."""
         if delay is None and "retries" not in message.options:
             message.options["redis_message_id"] = message.message_id
+
+
+class KeepReason(Middleware):
+    """Makes a dead letter say what its last attempt died of.
+
+    Dramatiq keeps the message as it was sent for that attempt, with the error of the one before, or
+    with none. Here it is written anew before it is moved to the dead letters.
+    """
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        """Write `message` as it is now, where Redis still has it."""
+        assert isinstance(broker, RedisBroker)  # noqa: S101 - `make_broker` makes no other
+        key = f"{broker.namespace}:{message.queue_name}.msgs"
+        try:
+            broker.client.eval(
+                _REWRITE, 1, key, message.options["redis_message_id"], message.encode()
+            )
+        except redis.RedisError as error:
+            log.warning("message.reason_not_kept", error=str(error)[:500])
 
 
 class MessageContext(Middleware):
