@@ -80,6 +80,8 @@ def _wanted(
     token_id: OptionalIdQuery = None,
     created_after: Annotated[AwareDatetime | None, Query(description="Inclusive")] = None,
     created_before: Annotated[AwareDatetime | None, Query(description="Exclusive")] = None,
+    error_code: OptionalIdQuery = None,
+    waiting_for: OptionalIdQuery = None,
 ) -> JobFilter:
     return JobFilter(
         statuses=tuple(status or ()),
@@ -88,6 +90,8 @@ def _wanted(
         token_id=token_id,
         created_after=created_after,
         created_before=created_before,
+        error_code=error_code,
+        waiting_for=waiting_for,
     )
 
 

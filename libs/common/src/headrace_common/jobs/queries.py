@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Select, func, select, text, tuple_
+from sqlalchemy import ColumnElement, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts.events import JobEvent
@@ -23,7 +23,13 @@ MAX_COUNTED_PLACE: Final = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class JobFilter:
-    """Which jobs; every field that is set must hold."""
+    """Which jobs; every field that is set must hold.
+
+    Attributes:
+        error_code: why they failed.
+        waiting_for: the dependency at fault that they wait for.
+        ids: they are among these.
+    """
 
     statuses: tuple[JobStatus, ...] = ()
     kind: JobKind | None = None
@@ -31,6 +37,9 @@ class JobFilter:
     token_id: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    error_code: str | None = None
+    waiting_for: str | None = None
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,9 @@ class JobQueries:
         Raises:
             BadRequestError: the cursor is not one of ours.
         """
-        query = _filtered(select(Job), wanted).order_by(Job.created_at.desc(), Job.id.desc())
+        query = (
+            select(Job).where(*_conditions(wanted)).order_by(Job.created_at.desc(), Job.id.desc())
+        )
         if cursor is not None:
             query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*read_cursor(cursor)))
         rows = list(self._session.scalars(query.limit(limit + 1)).all())
@@ -103,6 +114,10 @@ class JobQueries:
             rows[:limit],
             make_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if more else None,
         )
+
+    def count(self, wanted: JobFilter) -> int:
+        """Return how many jobs there are."""
+        return self._session.scalar(select(func.count(Job.id)).where(*_conditions(wanted))) or 0
 
     def events_after(self, job_id: str, sequence: int, *, limit: int = 500) -> list[JobEvent]:
         """Return what happened to a job after its event `sequence`, in order."""
@@ -141,19 +156,21 @@ class JobQueries:
         }
 
 
-def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
-    conditions = {
+def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
+    equal = {
         Job.kind: wanted.kind,
         Job.lane: wanted.lane,
         Job.token_id: wanted.token_id,
+        Job.error_code: wanted.error_code,
+        Job.waiting_for: wanted.waiting_for,
     }
-    for column, value in conditions.items():
-        if value is not None:
-            query = query.where(column == value)
+    found = [column == value for column, value in equal.items() if value is not None]
     if wanted.statuses:
-        query = query.where(Job.status.in_(wanted.statuses))
+        found.append(Job.status.in_(wanted.statuses))
+    if wanted.ids:
+        found.append(Job.id.in_(wanted.ids))
     if wanted.created_after is not None:
-        query = query.where(Job.created_at >= wanted.created_after)
+        found.append(Job.created_at >= wanted.created_after)
     if wanted.created_before is not None:
-        query = query.where(Job.created_at < wanted.created_before)
-    return query
+        found.append(Job.created_at < wanted.created_before)
+    return found

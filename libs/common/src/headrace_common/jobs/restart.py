@@ -41,6 +41,13 @@ class NotAcceptedError(ConflictError):
     title = "Job was never accepted"
 
 
+class MediaDiscardedError(NotAcceptedError):
+    """The job ended while its recording came in, of which nothing is kept."""
+
+    code = "media_discarded"
+    title = "Recording was not kept"
+
+
 @dataclass(frozen=True)
 class Restart:
     """What is to be done for a job to begin anew.
@@ -67,8 +74,10 @@ def plan_restart(job: Job, *, message: str) -> Restart:
         NotAcceptedError: it is still uploading, or ended while it was.
         MalformedEntryError: the entry of a camera job cannot be made of its row.
     """
-    if job.status == JobStatus.UPLOADING or job.discard_at is not None:
-        raise NotAcceptedError(f"the recording of job {job.id!r} was never accepted")
+    if job.discard_at is not None:
+        raise MediaDiscardedError(f"the upload of job {job.id!r} never ended: nothing is kept")
+    if job.status == JobStatus.UPLOADING:
+        raise NotAcceptedError(f"job {job.id!r} is still being uploaded")
     if job.kind == JobKind.CCTV_PREPROCESS:
         return _camera_restart(job, message)
     lane, message_id = Lane(job.lane), str(uuid4())
