@@ -6,7 +6,9 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from headrace.commands import (
+    audit,
     cameras,
+    dead,
     demo,
     jobs,
     operations,
@@ -50,6 +52,8 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(worker.app, name="worker")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(dead.app, name="dead")
+app.command()(audit.audit)
 operations.keys.command("signing")(verify.make_signing_key)
 app.add_typer(operations.db, name="db")
 app.add_typer(operations.keys, name="keys")

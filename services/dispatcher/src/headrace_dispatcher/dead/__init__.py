@@ -1,0 +1,1 @@
+"""Dead letters of every kind in one place: collected, shown, replayed, dropped (O1)."""
