@@ -24,7 +24,9 @@ WITH side AS (
     WHERE transport = :side AND (finished_at IS NULL OR finished_at >= :since)
 )
 SELECT
-    count(*) FILTER (WHERE counts AND sent_at IS NOT NULL) AS sent,
+    count(*) FILTER (
+        WHERE counts AND (sent_at IS NOT NULL OR status = 'completed')  -- answered before noted
+    ) AS sent,
     count(*) FILTER (WHERE counts AND status = 'completed') AS completed,
     count(*) FILTER (WHERE counts AND status = 'failed') AS failed,
     count(*) FILTER (WHERE counts AND status = 'cancelled') AS cancelled,

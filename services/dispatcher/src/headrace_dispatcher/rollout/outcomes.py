@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_common.db import Database, TransportOutcome
 from headrace_common.repeat import Repeater
@@ -57,6 +58,10 @@ class Outcomes:
         """Write the rest, unless Postgres is away."""
         self._repeater.ask_to_stop()
         self._repeater.join(timeout_seconds=5)
+        try:
+            self.flush()
+        except SQLAlchemyError as error:
+            log.warning("rollout.outcomes_left", error=str(error)[:500])
 
     def check(self) -> None:
         """Check that the thread lives.

@@ -30,8 +30,10 @@ class RolloutProcess:
         self._settings = settings
         self.current = CurrentRollout(database, from_environment(use_sqs=settings.use_sqs_queue))
         self._outcomes = Outcomes(database, self.current)
-        self.routing = RolloutRouting(self.current, self._outcomes, configured=configured)
         self._copies = Copies(database, transports)
+        self.routing = RolloutRouting(
+            self.current, self._outcomes, configured=configured, copy=self._copy
+        )
         self._guarding: Guarding | None = None
         self._desk = RolloutDesk(database, self.current, configured)
 
@@ -45,11 +47,6 @@ class RolloutProcess:
         self._outcomes.start()
         self._guarding = Guarding(self._database, self.current, make_asking())
         self._guarding.start()
-
-    def copy(self, job: Job, dispatch: Dispatch, name: TransportName) -> None:
-        """Send a copy of a job that was taken over `name`, soon or never."""
-        copy = copy_of(job, dispatch, self._settings, webhook_url=self._settings.webhook_url)
-        self._copies.send(copy, name)
 
     def stop(self) -> None:
         """End what runs; copies that wait are sent."""
@@ -75,3 +72,8 @@ class RolloutProcess:
         if self._guarding is None:
             raise RuntimeError("the guard has not been started")
         self._guarding.check()
+
+    def _copy(self, job: Job, dispatch: Dispatch, name: TransportName) -> None:
+        """Send a copy of a job that was taken over `name`, soon or never."""
+        copy = copy_of(job, dispatch, self._settings, webhook_url=self._settings.webhook_url)
+        self._copies.send(copy, name)

@@ -1,6 +1,6 @@
 """Divides jobs between the transports as the roll-out says, see `headrace_dispatcher.routing`."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from headrace_common.db import Job
 from headrace_dispatcher.rollout.current import CurrentRollout
@@ -8,7 +8,7 @@ from headrace_dispatcher.rollout.decision import is_shadowed, other_side, side_o
 from headrace_dispatcher.rollout.outcomes import Outcomes
 from headrace_dispatcher.rollout.state import ALL, RolloutState
 from headrace_dispatcher.routing import Route, was_sent
-from headrace_dispatcher.transports import TransportName
+from headrace_dispatcher.transports import Dispatch, TransportName
 
 
 class RolloutRouting:
@@ -20,8 +20,17 @@ class RolloutRouting:
         outcomes: Outcomes,
         *,
         configured: Collection[TransportName],
+        copy: Callable[[Job, Dispatch, TransportName], None],
     ) -> None:
-        """Divide between the `configured` transports."""
+        """Make it.
+
+        Args:
+            current: what is set.
+            outcomes: counts attempts.
+            configured: transports of this process.
+            copy: sends a copy of a job over the named side; never waits, never fails.
+        """
+        self._copy = copy
         self._current = current
         self._outcomes = outcomes
         self._configured = frozenset(configured)
@@ -56,6 +65,11 @@ class RolloutRouting:
     def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
         """Count what became of attempts to send over `name`."""
         self._outcomes.add(name, taken=taken, refused=refused)
+
+    def taken(self, job: Job, dispatch: Dispatch, route: Route) -> None:
+        """Send a copy of a job that its side took, where one is wanted."""
+        if route.shadow is not None:
+            self._copy(job, dispatch, route.shadow)
 
     def _available(self, name: TransportName) -> TransportName:
         """Return `name`, or the other side where it is not configured in this process any more."""

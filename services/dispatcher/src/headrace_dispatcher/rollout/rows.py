@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -104,8 +104,10 @@ def release(session: Session, side: TransportName, dependency: str) -> int:
         .where(Job.id.in_(select(ids.c.id)))
         .values(
             transport=None,
-            # Those that wait for their next try have it now.
-            retry_at=func.least(Job.retry_at, func.clock_timestamp()),
+            # Those that wait for their next try have it now; the others have a message.
+            retry_at=case(
+                (Job.retry_at.is_not(None), func.least(Job.retry_at, func.clock_timestamp()))
+            ),
             updated_at=func.clock_timestamp(),
         )
         .returning(Job.id)
