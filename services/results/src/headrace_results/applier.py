@@ -10,7 +10,7 @@ from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_results import inbox, shadow
 from headrace_results.apply import JobState, change_for, change_of_other_run, outcome_text
-from headrace_results.cameras.apply import changes_for_report
+from headrace_results.cameras.apply import changes_for_report, run_of
 from headrace_results.cameras.rows import state_of
 from headrace_results.differences import Tolerance
 from headrace_results.inbox import Source
@@ -120,6 +120,8 @@ class ReportApplier:
         outcomes = self._store.apply_in(session, changes_for_report(report, state))
         if any(outcome.applied for outcome in outcomes):
             row.outcome = "applied"
+        elif run_of(report) != job.run:
+            row.outcome = f"ignored: of run {run_of(report)}, the job is in run {job.run}"
         elif state.status.is_final:
             row.outcome = f"ignored: job is {state.status}"
         else:

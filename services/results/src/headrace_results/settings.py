@@ -80,10 +80,10 @@ class ResultsSettings(
         description="Stream entries that a replica holds for so long are given to others",
     )
     cctv_lost_after_seconds: float = Field(
-        default=1_800,
+        default=60,
         gt=0,
-        description="A camera job of which nothing was heard for so long, and that Redis does not "
-        "hold, is put on the stream again",
+        description="A camera job of which nothing was heard for so long, and that is nowhere in "
+        "Redis at two looks in a row, is put on the stream again",
     )
     cctv_unqueued_after_seconds: float = Field(
         default=30, gt=0, description="The same for a job that was accepted while Redis was away"
@@ -91,8 +91,14 @@ class ResultsSettings(
     cctv_sweep_seconds: float = Field(
         default=10, gt=0, description="How often such jobs are looked for"
     )
+    cctv_remains_after_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="So long after the end of a camera job whatever it left in Swift beside its "
+        "result is removed; longer than a request to Swift may hang",
+    )
     cctv_max_requeues: int = Field(
-        default=3, ge=0, le=100, description="After so many a lost job has failed: `entry_lost`"
+        default=20, ge=0, le=1_000, description="After so many a lost job has failed: `entry_lost`"
     )
 
     sse_max_clients: int = Field(default=1_000, ge=1, description="Open streams of one process")

@@ -123,6 +123,12 @@ class Job(Base):
             postgresql_where=text("transport IS NOT NULL"),
         ),
         Index(
+            "ix_jobs_cameras_finished_at",
+            "finished_at",
+            "id",
+            postgresql_where=text("kind = 'cctv_preprocess' AND finished_at IS NOT NULL"),
+        ),
+        Index(
             "ix_jobs_retain_until",
             "retain_until",
             postgresql_where=text("retain_until IS NOT NULL"),

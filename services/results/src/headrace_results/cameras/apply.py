@@ -17,6 +17,16 @@ from headrace_common.telemetry.secrets import without_url_values
 DELIVERY: Final = "delivery"
 REPORTED_AT: Final = "reported_at"
 
+#: A number with more digits is none of ours.
+_MOST_DIGITS: Final = 10
+#: What a report is on, as the job's status.
+_STATUS: Final = {
+    CctvState.QUEUED: JobStatus.QUEUED,
+    CctvState.PROCESSING: JobStatus.PROCESSING,
+    CctvState.COMPLETED: JobStatus.COMPLETED,
+    CctvState.FAILED: JobStatus.FAILED,
+    CctvState.CANCELLED: JobStatus.CANCELLED,
+}
 #: Where a new entry of a job that is known finds it.
 _WAITS: Final = frozenset({JobStatus.QUEUING, JobStatus.QUEUED})
 #: A report that comes late changes nothing, wherever the job is.
@@ -31,17 +41,19 @@ class CameraState:
         progress: per cent.
         entry_id: of the newest entry that is known.
         metadata: of the job.
+        run: of the job; entries and reports of another say nothing of this one.
     """
 
     status: JobStatus
     progress: int
     entry_id: str | None = None
     metadata: dict[str, JsonValue] = field(default_factory=dict)
+    run: int = 1
 
 
 def change_for_entry(entry: PreprocessEntry, entry_id: str, state: CameraState) -> Change | None:
     """Return what an entry that was read changes in its job; None where it is known already."""
-    if entry_order(entry_id) <= entry_order(state.entry_id):
+    if entry.job_run != state.run or entry_order(entry_id) <= entry_order(state.entry_id):
         return None
     message = "Waiting in the stream"
     if entry.attempt:
@@ -59,18 +71,31 @@ def change_for_entry(entry: PreprocessEntry, entry_id: str, state: CameraState) 
 
 def changes_for_report(report: CctvReport, state: CameraState) -> list[Change]:
     """Return what `report` wishes of its job, in order; the job's guard decides on each."""
+    if run_of(report) != state.run:
+        # How far a run is that is over would fill the timeline; what came of it is worth a line.
+        return [] if report.state is CctvState.PROCESSING else [_too_late(report)]
     match report.state:
         case CctvState.COMPLETED:
             result = report.result.model_dump(mode="json") if report.result else {}
             return [_change(report, state, to=JobStatus.COMPLETED, result=result)]
         case CctvState.FAILED:
             return [_change(report, state, to=JobStatus.FAILED, failure=_failure(report))]
-        case _ if is_late(report, state) or state.status.is_final:
-            return [_too_late(report)]
-        case CctvState.QUEUED:
-            return [_repeated(report, state)]
-        case CctvState.PROCESSING:
+        case CctvState.PROCESSING if not _says_nothing(report, state):
             return _under_way(report, state)
+        case CctvState.QUEUED if not _says_nothing(report, state):
+            return [_repeated(report, state)]
+        case _:  # that a job is cancelled its row said before any worker
+            return [_too_late(report)]
+
+
+def _says_nothing(report: CctvReport, state: CameraState) -> bool:
+    return is_late(report, state) or state.status.is_final
+
+
+def run_of(report: CctvReport) -> int:
+    """Return the run of the job that a report is on."""
+    text = report.entry.get("jobRun", "1")
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 1
 
 
 def is_late(report: CctvReport, state: CameraState) -> bool:
@@ -131,7 +156,7 @@ def _repeated(report: CctvReport, state: CameraState) -> Change:
 def _too_late(report: CctvReport) -> Change:
     return Change(
         job_id=report.job_id,
-        to=JobStatus.QUEUED if report.state is CctvState.QUEUED else JobStatus.PROCESSING,
+        to=_STATUS[report.state],
         message=without_url_values(report.message),
         only_from=_NOWHERE,
         data={ENTRY_ID: report.entry_id, DELIVERY: report.delivery},
@@ -180,7 +205,7 @@ def _told(report: CctvReport) -> dict[str, JsonValue]:
 
 def _attempt(report: CctvReport) -> int:
     text = report.entry.get("attempt", "0")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
 
 
 def _failure(report: CctvReport) -> Failure:

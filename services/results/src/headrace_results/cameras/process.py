@@ -5,12 +5,21 @@ from typing import Final
 
 import redis
 
+from headrace_common.contracts import JobStatus
 from headrace_common.contracts.cctv import REPORTS_SUFFIX, RESULTS_GROUP
 from headrace_common.db import Database
 from headrace_common.jobs import JobStore
 from headrace_common.redis_client import reading_redis_client
 from headrace_common.repeat import Repeater
 from headrace_results.actors import ReportQueue
+from headrace_results.cameras.ended import (
+    CANCELLED_HISTORY,
+    SETTLED_HISTORY,
+    EndedJobs,
+    Walk,
+    tell_cancelled,
+    tell_settled,
+)
 from headrace_results.cameras.entry_intake import EntryIntake
 from headrace_results.cameras.groups import GroupReader, Take
 from headrace_results.cameras.recovery import LostLimits
@@ -54,16 +63,45 @@ class Cameras:
             ),
             interval_seconds=settings.cctv_sweep_seconds,
         )
+        # One after the other, so that they take no more connections than one of them.
+        sweeps: list[CameraSweep | EndedJobs] = [sweep, *self._ended(client, database)]
         self.repeaters = [
             Repeater("camera_entries", self._reader(stream, entries.take).step),
             Repeater("camera_reports", self._reader(stream + REPORTS_SUFFIX, reports.take).step),
-            Repeater("camera_sweep", sweep.step),
+            Repeater("camera_sweep", lambda: min(each.step() for each in sweeps)),
         ]
 
     def close(self) -> None:
         """Close the connections of the readers, whose threads have ended."""
         for client in self._readers:
             client.close()
+
+    def _ended(self, client: redis.Redis, database: Database) -> list[EndedJobs]:
+        """Return what tells Redis of jobs that have ended."""
+        settings, stream = self._settings, self._settings.redis_stream
+        cancelled = Walk(
+            name="cancelled",
+            statuses=frozenset({JobStatus.CANCELLED}),
+            after=timedelta(0),
+            history=CANCELLED_HISTORY,
+        )
+        settled = Walk(
+            name="settled",
+            statuses=frozenset(status for status in JobStatus if status.is_final),
+            after=timedelta(seconds=settings.cctv_remains_after_seconds),
+            history=SETTLED_HISTORY,
+        )
+        return [
+            EndedJobs(
+                client,
+                database,
+                walk,
+                tell(client, stream),
+                stream=stream,
+                interval_seconds=settings.cctv_sweep_seconds,
+            )
+            for walk, tell in ((cancelled, tell_cancelled), (settled, tell_settled))
+        ]
 
     def _reader(self, stream: str, take: Take) -> GroupReader:
         client = reading_redis_client(self._settings, wait_seconds=_WAIT_SECONDS)

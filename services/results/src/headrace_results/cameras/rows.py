@@ -24,7 +24,9 @@ def state_of(job: Job) -> CameraState:
     """
     if job.kind != JobKind.CCTV_PREPROCESS:
         raise OtherKindError(f"job {job.id!r} is of another kind")
-    return CameraState(JobStatus(job.status), job.progress, job.queue_message_id, dict(job.meta))
+    return CameraState(
+        JobStatus(job.status), job.progress, job.queue_message_id, dict(job.meta), job.run
+    )
 
 
 def job_of(entry: PreprocessEntry, entry_id: str) -> NewJob:

@@ -1,25 +1,30 @@
 """The sweep of camera jobs: whose entry Redis has lost is put on the stream again.
 
-One replica sweeps at a time. A look at Redis is not one moment, so the row decides: whatever was
-said of a job meanwhile has changed its timeline, and then it is left alone.
+One replica sweeps at a time. A look at Redis is not one moment: an entry that moves while it is
+looked for is missed. So a job has to be missing at two looks in a row, and the row decides:
+whatever was said of it meanwhile has changed its timeline or waits in the inbox, and then it is
+left alone. Should a job be taken for lost that is not, its second entry does nothing: workers
+drop it beside the first, and find the whole set after it.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import redis
 import structlog
-from sqlalchemy import Interval, case, exists, func, literal, select, text
+from sqlalchemy import ColumnElement, Interval, case, exists, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import MalformedEntryError, PreprocessEntry
 from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import Change, Failure, JobStore, Outcome
+from headrace_common.jobs.camera_queue import add_entry
 from headrace_common.jobs.cameras import camera_entry
 from headrace_common.telemetry import continue_trace
 from headrace_results import inbox
+from headrace_results.cameras.misses import Misses
 from headrace_results.cameras.recovery import (
     ENTRY_LOST,
     Action,
@@ -36,6 +41,8 @@ log = structlog.get_logger()
 #: Advisory lock of whoever sweeps: "camera" in hex.
 _SWEEP_LOCK: Final = 0x63616D657261
 _BATCH: Final = 500
+#: Between two batches of one round: a long backlog takes some of the server's time, not all.
+_BATCH_PAUSE_SECONDS: Final = 0.05
 #: Key of the metadata that counts.
 REQUEUES: Final = "requeues"
 _SWEPT: Final = (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING)
@@ -74,6 +81,7 @@ class CameraSweep:
         self._limits = limits
         self._interval_seconds = interval_seconds
         self._after = ""
+        self._misses = Misses()
 
     def step(self) -> float:
         """Look at the next batch, if nobody else does.
@@ -91,11 +99,22 @@ class CameraSweep:
             silent = self._silent(session)
             held = self._whereabouts.held({job.id: job.queue_message_id for job in silent})
             for job in silent:
-                if job.id not in held:
+                if job.id not in held and self._is_lost(job):
                     self._recover(job)
-        full = len(silent) == _BATCH
-        self._after = silent[-1].id if full else ""
-        return 0.0 if full else self._interval_seconds
+        if len(silent) == _BATCH:
+            self._after = silent[-1].id
+            return _BATCH_PAUSE_SECONDS
+        self._after = ""
+        self._misses.end_round()
+        return self._interval_seconds
+
+    def _is_lost(self, job: Job) -> bool:
+        """Whether a job that was not found counts as lost; a second look decides.
+
+        One that never got onto the stream is told of its row, not of a look.
+        """
+        never_queued = job.status == JobStatus.QUEUING
+        return never_queued or self._misses.again(job.id, job.event_sequence)
 
     def _silent(self, session: Session) -> Sequence[Job]:
         """Return the next jobs of which nothing was heard for too long, and nothing waits."""
@@ -106,7 +125,6 @@ class CameraSweep:
             ),
             else_=literal(timedelta(days=36_500), Interval),
         )
-        unapplied = exists().where(InboxReport.job_id == Job.id, inbox.waiting())
         return session.scalars(
             select(Job)
             .where(
@@ -114,7 +132,7 @@ class CameraSweep:
                 Job.status.in_(_SWEPT),
                 Job.updated_at + may_be_silent < func.now(),
                 Job.id > self._after,
-                ~unapplied,
+                ~_told(),
             )
             .order_by(Job.id)
             .limit(_BATCH)
@@ -140,24 +158,24 @@ class CameraSweep:
         """
         with self._database.begin() as session:
             current = session.scalar(
-                select(Job.event_sequence).where(Job.id == job.id).with_for_update()
+                select(Job.event_sequence).where(Job.id == job.id, ~_told()).with_for_update()
             )
             if current != job.event_sequence:
                 return []
             if plan.action is Action.FAIL or entry is None:
                 return self._store.apply_in(session, [_failed(job, plan)])
-            entry_id = self._added(entry)
+            entry_id = add_entry(self._client, self._stream, entry)
             return self._store.apply_in(session, [_requeued(job, plan, entry, entry_id)])
 
-    def _added(self, entry: PreprocessEntry) -> str:
-        fields: dict[Any, Any] = dict(entry.fields())
-        entry_id: Any = self._client.xadd(self._stream, fields)
-        return str(entry_id.decode())
+
+def _told() -> ColumnElement[bool]:
+    """Return the condition that a report on the job waits in the inbox."""
+    return exists().where(InboxReport.job_id == Job.id, inbox.waiting())
 
 
 def _entry_of(job: Job) -> PreprocessEntry | None:
     try:
-        return camera_entry(job.id, job.input, job.meta, job.trace)
+        return camera_entry(job.id, job.input, job.meta, job.trace, run=job.run)
     except MalformedEntryError as error:
         log.warning("camera.entry_unknown", job_id=job.id, faults=str(error)[:500])
         return None

@@ -15,6 +15,11 @@ _INDICES = (
     ("ix_jobs_retry_at", ["retry_at", "id"], "retry_at IS NOT NULL"),
     ("ix_jobs_discard_at", ["discard_at"], "discard_at IS NOT NULL AND discarded_at IS NULL"),
     ("ix_jobs_transport_finished_at", ["transport", "finished_at"], "transport IS NOT NULL"),
+    (
+        "ix_jobs_cameras_finished_at",
+        ["finished_at", "id"],
+        "kind = 'cctv_preprocess' AND finished_at IS NOT NULL",
+    ),
 )
 
 
