@@ -27,7 +27,11 @@ class HeadraceError(Exception):
     systemic: ClassVar[bool] = False
 
     def __init__(
-        self, detail: str, *, retry_after: float | None = None, **extra: str | int | None
+        self,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        **extra: str | int | list[int] | None,
     ) -> None:
         """Make the error.
 
@@ -131,7 +135,7 @@ class UnavailableError(HeadraceError):
     retryable = True
 
     def __init__(
-        self, detail: str, *, retry_after: float | None = 5, **extra: str | int | None
+        self, detail: str, *, retry_after: float | None = 5, **extra: str | int | list[int] | None
     ) -> None:
         """Make the error; clients are asked to wait five seconds unless told otherwise."""
         super().__init__(detail, retry_after=retry_after, **extra)

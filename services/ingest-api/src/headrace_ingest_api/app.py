@@ -13,9 +13,16 @@ from headrace_common.sqs import lane_queue_urls
 from headrace_common.web import Authenticator, Check, create_app
 from headrace_ingest_api.camera_jobs import CameraJobs
 from headrace_ingest_api.cameras import cameras_router
-from headrace_ingest_api.cancel import cancel_router
+from headrace_ingest_api.cleaning.housekeeping import HouseKeeping
+from headrace_ingest_api.direct.bucket import DirectBucket
+from headrace_ingest_api.direct.completion import DirectCompletion
+from headrace_ingest_api.direct.routes import direct_router
+from headrace_ingest_api.direct.rows import DirectRows
+from headrace_ingest_api.direct.uploads import DirectUploads
 from headrace_ingest_api.intake import UploadIntake
+from headrace_ingest_api.jobs import UploadJobs
 from headrace_ingest_api.lingering import LingeringClose
+from headrace_ingest_api.operations.routes import operations_router
 from headrace_ingest_api.queues import count_messages, queues_router
 from headrace_ingest_api.resources import Resources
 from headrace_ingest_api.settings import IngestSettings
@@ -30,13 +37,19 @@ def build_app(settings: IngestSettings) -> FastAPI:
     """Make the app; nothing connects before it is used."""
     resources = Resources.make(settings)
     intake = UploadIntake(resources)
+    house_keeping = HouseKeeping(resources)
+    direct_uploads, completion = _direct(resources, intake)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        house_keeping.start()
         yield
+        house_keeping.ask_to_stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLEANING_SECONDS):
                 await intake.finish()
+        await anyio.to_thread.run_sync(completion.close)
+        await anyio.to_thread.run_sync(house_keeping.join)
         await anyio.to_thread.run_sync(resources.close)
 
     app = create_app(
@@ -44,7 +57,8 @@ def build_app(settings: IngestSettings) -> FastAPI:
         service="ingest-api",
         description="Takes recordings in, streams them to S3 and queues their analysis; and has "
         "cameras looked at.",
-        ready=_checks(resources),
+        alive=house_keeping.alive(),
+        ready=[*_checks(resources), *house_keeping.ready()],
         lifespan=lifespan,
     )
     app.state.authenticator = Authenticator(
@@ -52,15 +66,29 @@ def build_app(settings: IngestSettings) -> FastAPI:
     )
     for router in (
         uploads_router(intake),
+        direct_router(direct_uploads, completion),
         queues_router(resources),
         tokens_router(resources),
         references_router(resources),
-        cancel_router(resources.store),
+        operations_router(resources),
         cameras_router(CameraJobs(resources, intake.keys)),
     ):
         app.include_router(router)
     app.add_middleware(LingeringClose)
     return app
+
+
+def _direct(resources: Resources, intake: UploadIntake) -> tuple[DirectUploads, DirectCompletion]:
+    """Make what serves direct uploads."""
+    rows = DirectRows(resources.database, resources.store, intake.keys)
+    bucket = DirectBucket(
+        resources.s3,
+        resources.s3_signing,
+        url_seconds=resources.settings.direct_upload_url_seconds,
+    )
+    jobs = UploadJobs(resources, intake.keys)
+    uploads = DirectUploads(resources, jobs, intake.keys, rows, bucket)
+    return uploads, DirectCompletion(resources, jobs, rows, bucket)
 
 
 def _checks(resources: Resources) -> list[Check]:

@@ -32,7 +32,7 @@ from headrace_ingest_api.jobs import Recording, StoredRecording, UploadAnswer, U
 from headrace_ingest_api.metrics import UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 from headrace_ingest_api.multipart import MAX_ENVELOPE_BYTES, UploadForm, boundary_of
 from headrace_ingest_api.naming import display_name, recording_key
-from headrace_ingest_api.objects import ObjectWriter, PartPlan
+from headrace_ingest_api.objects import ObjectMissingError, ObjectWriter, PartPlan
 from headrace_ingest_api.probe import AudioFacts, probe
 from headrace_ingest_api.ranged import BytesFile, S3File
 from headrace_ingest_api.recognition import HEAD_BYTES
@@ -198,10 +198,16 @@ class UploadIntake:
             job_id=recording.job_id,
             claim=claim,
         )
-        async with watch.watching():
-            received = await self._receive(form, writer, watch)
-            lane = choose_lane(wish.priority, form.fields)
-            facts = await self._finish(recording, writer, received)
+        try:
+            async with watch.watching():
+                received = await self._receive(form, writer, watch)
+                lane = choose_lane(wish.priority, form.fields)
+                facts = await self._finish(recording, writer, received)
+        except ObjectMissingError:
+            # The sweep removes the parts of a job that was cancelled; that is what to tell.
+            await run_in_threadpool(watch.look)
+            watch.check()
+            raise
         return StoredRecording(recording, lane, received.size, received.sha256, facts)
 
     async def _receive(

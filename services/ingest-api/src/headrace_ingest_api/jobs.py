@@ -54,6 +54,21 @@ class UploadAnswer(BaseModel):
 
 
 @dataclass(frozen=True)
+class JobToken:
+    """The token of a job as it was when the job was made."""
+
+    id: str
+    s3_textgrid_url: str | None
+    s3_pitch_url: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> "JobToken":
+        """Read it from the job's row."""
+        urls = [job.input.get(name) for name in ("s3_textgrid_url", "s3_pitch_url")]
+        return cls(job.token_id or "", *(str(url) if url else None for url in urls))
+
+
+@dataclass(frozen=True)
 class Recording:
     """What is known of an upload when its first bytes are here."""
 

@@ -18,3 +18,21 @@ CAMERA_REQUESTS: Final = Counter(
     ["outcome"],
 )
 UPLOADS_IN_FLIGHT: Final = Gauge("headrace_uploads_in_flight", "Uploads that are being received")
+DIRECT_UPLOADS: Final = Counter(
+    "headrace_direct_uploads_total",
+    "Direct uploads: begun, accepted, aborted, expired, or the code of the error that refused one",
+    ["outcome"],
+)
+ORPHANS: Final = Counter(
+    "headrace_storage_orphans_removed_total",
+    "Objects and multipart uploads removed from S3: `discarded` after an upload that failed, "
+    "`unknown` to every job",
+    ["kind", "reason"],
+)
+ORPHAN_BYTES: Final = Counter(
+    "headrace_storage_orphan_bytes_total", "Bytes of objects that the search removed from S3"
+)
+STORAGE_SCANNED: Final = Gauge(
+    "headrace_storage_scanned_timestamp_seconds",
+    "When this process last searched S3 to the end for what belongs to no job; 0: not yet",
+)

@@ -16,7 +16,17 @@ _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 def recording_key(job_id: str, container: Container, now: datetime) -> str:
     """Return the S3 key of a recording."""
-    return f"audio/{now:%Y/%m/%d}/{job_id}.{container.extension}"
+    return f"{recordings_folder(now)}{job_id}.{container.extension}"
+
+
+def recordings_folder(day: datetime) -> str:
+    """Return what the keys of a day's recordings begin with."""
+    return f"audio/{day:%Y/%m/%d}/"
+
+
+def job_of_key(key: str) -> str:
+    """Return the id of the job that a recording's key belongs to."""
+    return key.rpartition("/")[2].rpartition(".")[0]
 
 
 def display_name(filename: str | None, container: Container) -> str:

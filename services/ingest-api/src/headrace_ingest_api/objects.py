@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headrace_common.errors import UnavailableError
+from headrace_common.errors import ConflictError, UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.threads import S3Threads
 
@@ -26,6 +26,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
+#: A HEAD has no body, and so no better code than its status.
+_GONE: Final = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
+_RETRY_SECONDS: Final = 5.0
+
+
 class StorageUnavailableError(UnavailableError):
     """S3 is away, or refuses what this service must be able to do."""
 
@@ -33,18 +38,45 @@ class StorageUnavailableError(UnavailableError):
     title = "Storage is not available"
 
 
+class ObjectMissingError(ConflictError):
+    """S3 has nothing of it any more: trying again brings nothing back."""
+
+    code = "object_missing"
+    title = "Storage has nothing of it"
+
+
 @contextmanager
 def storage_errors(doing: str) -> Iterator[None]:
-    """Turn what boto3 raises into an error that tells a client to try again.
+    """Turn what boto3 raises into an error that tells a client whether to try again.
 
     Args:
         doing: what fails here, for the log.
+
+    Raises:
+        ObjectMissingError: the object, or the multipart upload, is gone for good.
+        StorageUnavailableError: everything else, wrong credentials of ours included.
     """
     try:
         yield
     except (BotoCoreError, ClientError) as error:
         log.warning("storage.failed", doing=doing, error=str(error)[:500])
-        raise StorageUnavailableError("the storage for recordings does not answer") from error
+        if s3_error_code(error) in _GONE:
+            raise ObjectMissingError("the storage has nothing of this recording") from error
+        raise StorageUnavailableError(
+            "the storage for recordings does not answer", retry_after=_retry_after(error)
+        ) from error
+
+
+def s3_error_code(error: BotoCoreError | ClientError) -> str:
+    """Return S3's own code of an error; empty where S3 said nothing."""
+    return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _retry_after(error: BotoCoreError | ClientError) -> float:
+    """Return the seconds that S3 asked to wait, or a few."""
+    answer: Any = error.response if isinstance(error, ClientError) else {}
+    asked = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")
+    return float(asked) if asked.isdecimal() else _RETRY_SECONDS
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,13 @@ class UploadWatch:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await run_in_threadpool(self._look)
+                await run_in_threadpool(self.look)
             except SQLAlchemyError as error:
                 # The upload goes on; if the database stays away its end will notice.
                 log.warning("upload.not_watched", error=str(error)[:500])
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the job now, and give its signs of life. Blocks."""
         if self._claim is not None:
             self._keys.renew(self._claim)
         if time.monotonic() - self._last_sign >= SIGN_OF_LIFE_SECONDS:
@@ -98,8 +99,13 @@ class UploadWatch:
         return self._store.apply([change])[0].status
 
 
-def overtaken(job_id: str, status: JobStatus) -> UploadOvertakenError:
-    """Make the error of an upload whose job is no longer `uploading`."""
-    return UploadOvertakenError(
-        f"the job is {status}; its recording was not kept", job_id=job_id, job_status=status.value
-    )
+def overtaken(job_id: str, status: JobStatus, *, kept: bool = False) -> UploadOvertakenError:
+    """Make the error of an upload whose job is no longer `uploading`.
+
+    Args:
+        job_id: the job's.
+        status: the job's.
+        kept: whether that is because its recording was accepted.
+    """
+    what = "has its recording" if kept else f"is {status}; its recording was not kept"
+    return UploadOvertakenError(f"the job {what}", job_id=job_id, job_status=status.value)

@@ -1,6 +1,11 @@
 """The kinds of job and the statuses that clients know (requirement A6)."""
 
 from enum import StrEnum
+from typing import Final
+
+#: In the input of a job whose client sends its file straight to S3: until when it may. Ending
+#: such a job is ingest-api's own affair.
+DIRECT_UPLOAD_EXPIRES_AT: Final = "direct_upload_expires_at"
 
 
 class JobKind(StrEnum):

@@ -1,10 +1,10 @@
 """One pool of connections a process, and short transactions on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from headrace_common.settings import DatabaseSettings
@@ -60,6 +60,32 @@ class Database:
         with self._session.begin() as session:
             yield session
 
+    @contextmanager
+    def alone(self, lock: int, *, silent_seconds: float) -> Iterator[Callable[[], None] | None]:
+        """Do something that only one process of the installation does at a time.
+
+        No transaction is open meanwhile, so that the work may take long. Whoever is silent for
+        too long, because it is frozen for instance, loses its connection and so the lock.
+
+        Args:
+            lock: number of the advisory lock.
+            silent_seconds: how long.
+
+        Yields:
+            None if another process does it; else what to call now and then, which raises
+            `SQLAlchemyError` once the lock is lost.
+        """
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        # Its own from here on: what is set on it must not come back to the pool.
+        connection.detach()
+        with connection:
+            connection.execute(
+                text("SELECT set_config('idle_session_timeout', :limit, false)"),
+                {"limit": f"{int(silent_seconds * 1000)}ms"},
+            )
+            mine = connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock})
+            yield (lambda: _touch(connection)) if mine else None
+
     def ping(self) -> None:
         """Ask the server for a sign of life.
 
@@ -72,3 +98,7 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))

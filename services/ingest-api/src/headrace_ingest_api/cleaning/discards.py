@@ -1,0 +1,79 @@
+"""Jobs that ended before they were accepted: S3 keeps nothing of their recordings.
+
+A row is claimed by moving its `discard_at` on, so that any number of replicas share the work,
+one that crashes or freezes holds nothing up, and what S3 does not do now is tried again.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from sqlalchemy import func, text, update
+
+from headrace_common.circuit import CircuitBreaker, CircuitOpenError
+from headrace_common.db import Database, Job
+from headrace_common.storage import S3Location
+from headrace_ingest_api.cleaning.removal import remove
+from headrace_ingest_api.objects import StorageUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = structlog.get_logger()
+
+#: Jobs that one replica takes at a time.
+_MOST: Final = 50
+
+_CLAIM: Final = text("""
+UPDATE jobs SET discard_at = clock_timestamp() + make_interval(secs => :retry_seconds)
+WHERE id IN (
+    SELECT id FROM jobs
+    WHERE discard_at <= clock_timestamp() AND discarded_at IS NULL
+    ORDER BY discard_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+RETURNING id, input ->> 's3_audio_url' AS url
+""")
+
+
+class Discards:
+    """Removes what ended uploads left."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: "S3Client",
+        breaker: CircuitBreaker,
+        *,
+        retry_seconds: float,
+    ) -> None:
+        """Work with these; try again after `retry_seconds`."""
+        self._database = database
+        self._client = client
+        self._breaker = breaker
+        self._retry_seconds = retry_seconds
+
+    def step(self) -> int:
+        """Remove what is due, and return for how many jobs that was done."""
+        if self._breaker.seconds_left > 0:
+            return 0
+        with self._database.begin() as session:
+            due = session.execute(
+                _CLAIM, {"retry_seconds": self._retry_seconds, "most": _MOST}
+            ).all()
+        done = [job_id for job_id, url in due if self._removed(job_id, url)]
+        if done:
+            with self._database.begin() as session:
+                session.execute(
+                    update(Job).where(Job.id.in_(done)).values(discarded_at=func.clock_timestamp())
+                )
+        return len(done)
+
+    def _removed(self, job_id: str, url: str | None) -> bool:
+        if url is None:
+            return True
+        try:
+            remove(self._client, S3Location.parse(url))
+        except (StorageUnavailableError, CircuitOpenError):
+            log.warning("cleaning.postponed", job_id=job_id, seconds=self._retry_seconds)
+            return False
+        log.info("cleaning.discarded", job_id=job_id)
+        return True
