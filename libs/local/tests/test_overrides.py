@@ -1,5 +1,8 @@
 """Stacks that are otherwise than by themselves: settings, replicas, proxies in front."""
 
+import sys
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -7,11 +10,12 @@ import psutil
 import pytest
 from local_harness import HTTP_SERVICE, StartStack
 
+from headrace_local import control
 from headrace_local.errors import NoStackError
 from headrace_local.openstack import ask_token
 from headrace_local.overrides import OVERRIDES_VARIABLE, Overrides
 from headrace_local.parts import ALL_PARTS, services_of
-from headrace_local.services import DEFAULT_SERVICES, replicated
+from headrace_local.services import DEFAULT_SERVICES, Service, ServiceSpec, replicated
 from headrace_local.unit import RestartPolicy
 
 _PROXIES = {"valkey": 4001, "postgres": 4002, "s3": 4003, "sqs": 4004, "results": 4005}
@@ -86,3 +90,21 @@ def test_the_catalogue_names_the_proxy_of_the_object_store(start_stack: StartSta
 
     assert urlsplit(token.object_store_url).port == 4_006
     assert urlsplit(state.env["SWIFT_STORAGE_URLS"]).port == 4_006
+
+
+@pytest.mark.stack
+def test_a_hurried_end_waits_for_no_grace(directory: Path, start_stack: StartStack) -> None:
+    deaf = ServiceSpec(
+        name="deaf",
+        command=(
+            *(sys.executable, "-c"),
+            "import signal, http.server as s; signal.signal(15, signal.SIG_IGN);"
+            "s.test(s.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')",
+        ),
+        health_path="/",
+    )
+    start_stack(servers=[], services=[deaf])
+    began = time.monotonic()
+
+    assert control.down(directory, hurried=True)
+    assert time.monotonic() - began < Service.stop_grace / 2

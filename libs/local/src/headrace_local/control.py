@@ -147,8 +147,12 @@ def up_detached(
     return UpResult(_wait_ready(layout, on_change, supervisor, since), already_running=False)
 
 
-def down(directory: Path | None = None) -> bool:
+def down(directory: Path | None = None, *, hurried: bool = False) -> bool:
     """Stop the stack, or what a killed supervisor left of it; nothing to stop is no error.
+
+    Args:
+        directory: the stack's; see `layout.resolve_directory`.
+        hurried: give no process its grace.
 
     Returns:
         Whether something ran.
@@ -159,7 +163,7 @@ def down(directory: Path | None = None) -> bool:
     layout = StackLayout(resolve_directory(directory))
     if not layout.lock.exists():
         return False
-    was_running = _end_supervisor(layout)
+    was_running = _end_supervisor(layout, hurried=hurried)
     with StackLock(layout.lock):
         left = end_leftovers(layout)
         state = load(layout.state)
@@ -202,12 +206,12 @@ def logs(
     path = layout.log(name)
     if not follow:
         return iter(log_files.tail(path, lines))
-    return log_files.follow(path, lines=lines, stopped=lambda: not _is_running(layout))
 
+    def stopped() -> bool:
+        state = load(layout.state)
+        return state is None or not state.is_running
 
-def _is_running(layout: StackLayout) -> bool:
-    state = load(layout.state)
-    return state is not None and state.is_running
+    return log_files.follow(path, lines=lines, stopped=stopped)
 
 
 def _wait_ready(
@@ -262,7 +266,7 @@ def _why_it_ended(layout: StackLayout, state: StackState | None, since: datetime
     return "\n".join(["the supervisor ended:", *last])
 
 
-def _end_supervisor(layout: StackLayout) -> bool:
+def _end_supervisor(layout: StackLayout, *, hurried: bool) -> bool:
     """Ask the supervisor to stop, and wait until it has; kill one that hangs."""
     state = load(layout.state)
     identity = state.supervisor if state is not None and state.is_running else None
@@ -271,6 +275,8 @@ def _end_supervisor(layout: StackLayout) -> bool:
     _signal(identity, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     while identity.is_alive():
+        if hurried:
+            _signal(identity, signal.SIGTERM)
         if time.monotonic() > deadline:
             _signal(identity, signal.SIGKILL)
             deadline += _STOP_TIMEOUT_SECONDS
