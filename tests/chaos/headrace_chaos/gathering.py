@@ -1,6 +1,8 @@
-"""Gathering the facts, once, straight from the servers."""
+"""Gathering the facts straight from the servers, and telling whether all is quiet."""
 
-from typing import Final
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.facts import Facts, JobFact, SetFact
@@ -16,7 +18,7 @@ from headrace_chaos.looking_database import (
     read_references,
     read_reports,
 )
-from headrace_chaos.looking_queues import redis_messages, redis_of, sqs_messages
+from headrace_chaos.looking_queues import redis_messages, redis_of, sqs_messages, sqs_of
 from headrace_chaos.looking_storage import (
     SwiftReader,
     read_documents,
@@ -27,69 +29,117 @@ from headrace_chaos.looking_storage import (
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import DEFAULT_STREAM
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
 _NAMESPACE: Final = "dramatiq"
 
 
 def gather(endpoints: Endpoints) -> Facts:
     """Read everything that the checks want to know."""
-    database = open_database(endpoints.settings)
-    try:
-        with database.begin() as session:
+    with Observer(endpoints) as observer:
+        return observer.gather()
+
+
+def quiescent(endpoints: Endpoints, ledger: Ledger) -> list[str]:
+    """Return what is still under way; nothing once everything that may settle has."""
+    with Observer(endpoints) as observer:
+        return observer.quiescent(ledger)
+
+
+class Observer:
+    """Looks at every server of a stack; connects to each when it is first asked. For one thread."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        """Look at the stack with these endpoints."""
+        self._endpoints = endpoints
+        self._settings = endpoints.settings
+        self._database = open_database(endpoints.settings)
+        self._redis: Any = redis_of(endpoints)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        self._database.close()
+        self._redis.close()
+        if "swift" in vars(self):
+            self.swift.close()
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """A client of S3."""
+        return s3_of(self._endpoints)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """A client of SQS."""
+        return sqs_of(self._endpoints)
+
+    @cached_property
+    def swift(self) -> SwiftReader:
+        """A reader of Swift."""
+        return SwiftReader(self._endpoints)
+
+    def gather(self) -> Facts:
+        """Read everything that the checks want to know."""
+        with self._database.begin() as session:
             jobs = read_jobs(session)
             events = read_events(session)
             reports = read_reports(session)
             letters = read_letters(session)
             direct = read_direct(session)
             references = read_references(session)
-    finally:
-        database.close()
-    s3, bucket = s3_of(endpoints), endpoints.settings["S3_BUCKET"]
-    completed = [(job.id, f"results/{job.id}/analysis.json") for job in _analysed(jobs)]
-    sets, strays = _artifacts(endpoints)
-    return Facts(
-        jobs=jobs,
-        events=events,
-        reports=reports,
-        letters=letters,
-        direct=direct,
-        references=references,
-        objects=read_objects(s3, bucket),
-        documents=read_documents(s3, bucket, completed),
-        multiparts=read_multiparts(s3, bucket),
-        sets=sets,
-        strays=strays,
-        messages=messages(endpoints),
-    )
+        bucket = self._settings["S3_BUCKET"]
+        results = [(job.id, f"results/{job.id}/analysis.json") for job in _analysed(jobs)]
+        sets, strays = self._artifacts()
+        return Facts(
+            jobs=jobs,
+            events=events,
+            reports=reports,
+            letters=letters,
+            direct=direct,
+            references=references,
+            objects=read_objects(self.s3, bucket),
+            documents=read_documents(self.s3, bucket, results),
+            multiparts=read_multiparts(self.s3, bucket),
+            sets=sets,
+            strays=strays,
+            messages=self.messages(),
+        )
 
-
-def quiescent(endpoints: Endpoints, ledger: Ledger) -> list[str]:
-    """Return what is still under way; nothing once everything that may settle has."""
-    promises = ledger.promises()
-    wanted = [each.job_id for each in promises.jobs.values() if not promises.is_excused(each)]
-    database = open_database(endpoints.settings)
-    try:
-        with database.begin() as session:
+    def quiescent(self, ledger: Ledger) -> list[str]:
+        """Return what is still under way; nothing once everything that may settle has."""
+        promises = ledger.promises()
+        wanted = [each.job_id for each in promises.jobs.values() if not promises.is_excused(each)]
+        with self._database.begin() as session:
             found = read_open(session)
             found["promised jobs without a row"] = count_missing(session, wanted)
-    finally:
-        database.close()
-    found |= messages(endpoints)
-    return [f"{count} {reason}" for reason, count in found.items() if count]
+        found |= self.messages()
+        return [f"{count} {reason}" for reason, count in found.items() if count]
 
-
-def messages(endpoints: Endpoints) -> dict[str, int]:
-    """Return how many messages lie where none should, by place."""
-    client = redis_of(endpoints)
-    settings = endpoints.settings
-    try:
+    def messages(self) -> dict[str, int]:
+        """Return how many messages lie where none should, by place."""
         lying = redis_messages(
-            client,
-            settings.get("DRAMATIQ_NAMESPACE", _NAMESPACE),
-            settings.get("REDIS_STREAM", DEFAULT_STREAM),
+            self._redis,
+            self._settings.get("DRAMATIQ_NAMESPACE", _NAMESPACE),
+            self._settings.get("REDIS_STREAM", DEFAULT_STREAM),
         )
-    finally:
-        client.close()
-    return lying | sqs_messages(endpoints)
+        queues = self._endpoints.queue_urls
+        return lying | (sqs_messages(self.sqs, queues) if queues else {})
+
+    def _artifacts(self) -> tuple[list[SetFact], list[str]]:
+        if not self._endpoints.swift_url:
+            return [], []
+        return self.swift.sets(self.swift.names())
 
 
 def _analysed(jobs: dict[str, JobFact]) -> list[JobFact]:
@@ -98,13 +148,3 @@ def _analysed(jobs: dict[str, JobFact]) -> list[JobFact]:
         for job in jobs.values()
         if job.kind == JobKind.AUDIO_ANALYSIS and job.status == JobStatus.COMPLETED
     ]
-
-
-def _artifacts(endpoints: Endpoints) -> tuple[list[SetFact], list[str]]:
-    if not endpoints.swift_url:
-        return [], []
-    reader = SwiftReader(endpoints)
-    try:
-        return reader.sets(reader.names())
-    finally:
-        reader.close()

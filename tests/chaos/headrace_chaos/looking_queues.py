@@ -1,6 +1,6 @@
 """Counting the messages that lie in SQS, in Dramatiq's queues, and in the streams."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -38,13 +38,10 @@ def sqs_of(endpoints: Endpoints) -> "SQSClient":
     return local_sqs_client(endpoints.settings["SQS_ENDPOINT_URL"], **endpoints.aws)
 
 
-def sqs_messages(endpoints: Endpoints) -> dict[str, int]:
-    """Return how many messages each queue has, dead-letter queues too; none for empty ones."""
-    if "SQS_ENDPOINT_URL" not in endpoints.settings or not endpoints.queue_urls:
-        return {}
-    client = sqs_of(endpoints)
+def sqs_messages(client: "SQSClient", urls: Sequence[str]) -> dict[str, int]:
+    """Return how many messages queues and their dead-letter queues have; none for empty ones."""
     found: dict[str, int] = {}
-    for url in client.list_queues().get("QueueUrls", []):
+    for url in [each for queue in urls for each in (queue, f"{queue}-dlq")]:
         attributes: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         for name, word in _COUNTS.items():
             count = int(attributes["Attributes"].get(name, 0))
