@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from redis.retry import Retry
 from headrace_common.contracts.cctv import CctvReport, CctvResult, CctvState
 from headrace_gpu_preprocessor.admission import AdmissionSettings, HostProbe, MemoryGuard
 from headrace_gpu_preprocessor.stream import LeasedJob, StreamConsumer, StreamSettings
+from headrace_gpu_preprocessor.stream.job import Remover
 from headrace_local.files import package_file
 from headrace_local.tools import ensure_debian_redis
 from headrace_local.waiting import wait_until
@@ -266,9 +268,11 @@ class Bench:
         handler: Callable[[LeasedJob], CctvResult],
         *,
         guard: MemoryGuard | None = None,
+        remover: Remover | None = None,
         **changes: Any,
     ) -> StreamConsumer:
-        consumer = StreamConsumer(self.settings(**changes), handler, guard or no_guard())
+        settings = self.settings(**changes)
+        consumer = StreamConsumer(settings, handler, guard or no_guard(), remover)
         self._consumers.append(consumer)
         consumer.start()
         return consumer
@@ -287,6 +291,11 @@ class Bench:
             }
             self.redis.xadd(self.stream, {**entry, **fields})
         return jobs
+
+    def cancel(self, *jobs: str) -> None:
+        """Say that jobs are cancelled, as `headrace_common.jobs.camera_queue` does."""
+        now_ms = time.time_ns() // 1_000_000
+        self.redis.hset(f"{self.stream}:cancelled", mapping=dict.fromkeys(jobs, now_ms))
 
     def reports(self, state: CctvState | None = None) -> list[CctvReport]:
         rows = self.redis.xrange(f"{self.stream}:reports")

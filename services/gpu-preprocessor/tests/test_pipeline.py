@@ -21,8 +21,8 @@ from headrace_gpu_preprocessor.pipeline.job import Pipeline
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_gpu_preprocessor.simulate import HlsServer, Scene, write_hls
 from headrace_gpu_preprocessor.stream import LeasedJob
+from headrace_gpu_preprocessor.stream.deliveries import Hold
 from headrace_gpu_preprocessor.stream.leases import Lease
-from headrace_gpu_preprocessor.stream.store import Hold
 from headrace_gpu_preprocessor.video.errors import StreamNotFoundError
 
 pytestmark = pytest.mark.stack

@@ -5,6 +5,7 @@ import pytest
 from headrace_common.contracts.cctv import MalformedEntryError
 from headrace_common.errors import NotFoundError, UnavailableError
 from headrace_common.settings import BadSettingsError
+from headrace_gpu_preprocessor.stream.deliveries import Hold
 from headrace_gpu_preprocessor.stream.entries import dead_letter, job_id_of, read_entry
 from headrace_gpu_preprocessor.stream.plan import (
     Bury,
@@ -15,7 +16,6 @@ from headrace_gpu_preprocessor.stream.plan import (
     plan_retry,
 )
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
-from headrace_gpu_preprocessor.stream.store import Hold
 
 LIMITS = RetryLimits(max_retry=3, base_seconds=5, max_seconds=60)
 AWAY = Failure.of(UnavailableError("away", retry_after=None))

@@ -9,8 +9,9 @@ import redis
 from stream_harness import Bench
 
 from headrace_gpu_preprocessor.stream.connections import command_client
+from headrace_gpu_preprocessor.stream.deliveries import Claimed, Hold, Refusal
 from headrace_gpu_preprocessor.stream.errors import LeaseLostError
-from headrace_gpu_preprocessor.stream.store import Claimed, Hold, Refusal, StreamStore
+from headrace_gpu_preprocessor.stream.store import StreamStore
 from headrace_local.waiting import wait_until
 
 Answer = TypeVar("Answer")

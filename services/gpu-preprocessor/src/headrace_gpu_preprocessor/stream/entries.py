@@ -12,9 +12,9 @@ from headrace_common.contracts.cctv import (
     MalformedEntryError,
     PreprocessEntry,
 )
+from headrace_gpu_preprocessor.stream.deliveries import Hold, RawFields
 from headrace_gpu_preprocessor.stream.job import LeasedJob
 from headrace_gpu_preprocessor.stream.plan import Bury, Failure, Retry
-from headrace_gpu_preprocessor.stream.store import Hold, RawFields
 
 #: An entry with more fields is none of ours, and Lua unpacks only some thousands of them.
 _MOST_FIELDS: Final = 100

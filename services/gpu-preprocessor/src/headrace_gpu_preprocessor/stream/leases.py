@@ -9,8 +9,9 @@ import redis
 import structlog
 
 from headrace_gpu_preprocessor.stream import metrics
+from headrace_gpu_preprocessor.stream.deliveries import Hold
 from headrace_gpu_preprocessor.stream.errors import LeaseLostError
-from headrace_gpu_preprocessor.stream.store import Hold, StreamStore
+from headrace_gpu_preprocessor.stream.store import StreamStore
 
 log = structlog.get_logger()
 

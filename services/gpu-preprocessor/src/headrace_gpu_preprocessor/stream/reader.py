@@ -11,8 +11,9 @@ import redis
 import structlog
 
 from headrace_gpu_preprocessor.stream.connections import reader_client
+from headrace_gpu_preprocessor.stream.deliveries import Delivery, Hold
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
-from headrace_gpu_preprocessor.stream.store import Delivery, Hold, StreamStore
+from headrace_gpu_preprocessor.stream.store import StreamStore
 
 log = structlog.get_logger()
 

@@ -20,6 +20,7 @@ from headrace_common.errors import HeadraceError
 from headrace_common.telemetry import continue_trace
 from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
+from headrace_gpu_preprocessor.stream.deliveries import Refusal
 from headrace_gpu_preprocessor.stream.entries import ReportMaker, dead_letter, read_entry
 from headrace_gpu_preprocessor.stream.errors import (
     JobCancelledError,
@@ -41,7 +42,7 @@ from headrace_gpu_preprocessor.stream.reporter import Reporter
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.settle import Settlement, settle
 from headrace_gpu_preprocessor.stream.slots import Work
-from headrace_gpu_preprocessor.stream.store import Refusal, StreamStore
+from headrace_gpu_preprocessor.stream.store import StreamStore
 from headrace_gpu_preprocessor.stream.threads import Ended, call_in_thread
 
 log = structlog.get_logger()

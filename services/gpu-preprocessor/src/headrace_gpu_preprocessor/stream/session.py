@@ -12,6 +12,7 @@ import structlog
 from headrace_gpu_preprocessor.admission import MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.connections import command_client, lease_client
+from headrace_gpu_preprocessor.stream.deliveries import Claimed, Delivery
 from headrace_gpu_preprocessor.stream.entries import ReportMaker
 from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.housekeeping import Housekeeper
@@ -25,7 +26,7 @@ from headrace_gpu_preprocessor.stream.runner import JOB_KIND, DeliveryRunner, Pa
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.settle import settle
 from headrace_gpu_preprocessor.stream.slots import Slots, Work
-from headrace_gpu_preprocessor.stream.store import Claimed, Delivery, StreamStore
+from headrace_gpu_preprocessor.stream.store import StreamStore
 from headrace_gpu_preprocessor.stream.watch import Watch
 
 log = structlog.get_logger()

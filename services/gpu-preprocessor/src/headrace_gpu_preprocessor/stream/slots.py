@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headrace_gpu_preprocessor.stream import metrics
+from headrace_gpu_preprocessor.stream.deliveries import Delivery
 from headrace_gpu_preprocessor.stream.job import LeasedJob
 from headrace_gpu_preprocessor.stream.leases import Lease
 from headrace_gpu_preprocessor.stream.settings import MOST_CONCURRENCY
-from headrace_gpu_preprocessor.stream.store import Delivery
 
 
 @dataclass(eq=False)

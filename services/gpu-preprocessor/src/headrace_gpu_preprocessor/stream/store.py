@@ -2,14 +2,22 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import redis
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from headrace_gpu_preprocessor.stream.deliveries import (
+    AnyFields,
+    Claimed,
+    Delivery,
+    Hold,
+    Look,
+    Promoted,
+    Refusal,
+)
 from headrace_gpu_preprocessor.stream.errors import LeaseLostError
 from headrace_gpu_preprocessor.stream.scripts import Scripts
 from headrace_gpu_preprocessor.stream.settings import HANDED_BACK, StreamSettings
@@ -18,77 +26,6 @@ from headrace_gpu_preprocessor.stream.settings import HANDED_BACK, StreamSetting
 _LONG_IDLE_MS: Final = 10 * 365 * 86_400 * 1_000
 #: Entries that one call puts back into the stream; a call must not hold the server up.
 _PROMOTE_BATCH: Final = 100
-
-#: Field names and values as they came.
-RawFields = Mapping[bytes, bytes]
-AnyFields = Mapping[bytes, bytes] | Mapping[str, str] | Mapping[str, str | bytes]
-
-
-@dataclass(frozen=True)
-class Hold:
-    """One delivery of an entry to this consumer.
-
-    Attributes:
-        delivery: how often the entry was handed out, this time included.
-    """
-
-    entry_id: str
-    delivery: int
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """An entry that was handed to us; `fields` is what the producer wrote, unread."""
-
-    hold: Hold
-    fields: RawFields
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """Entries that were pending and are ours now, and ids whose entry somebody deleted."""
-
-    deliveries: list[Delivery]
-    deleted: list[str]
-
-
-@dataclass(frozen=True)
-class Promoted:
-    """What became of entries whose retry was due.
-
-    Attributes:
-        moved: back in the stream.
-        buried: unreadable, in the dead letters.
-        next_in_seconds: until the next is due; None if none waits.
-    """
-
-    moved: int
-    buried: int
-    next_in_seconds: float | None
-
-
-class Refusal(StrEnum):
-    """Why work on an entry does not begin."""
-
-    #: Another entry of the job is worked on; this one is acknowledged.
-    DUPLICATE = "duplicate"
-    CANCELLED = "cancelled"
-    PAUSED = "paused"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What those who work have to know.
-
-    Attributes:
-        paused: why the stream is; None while it is not.
-        cancelled: entries of cancelled jobs.
-        lost: entries that are not ours any more.
-    """
-
-    paused: str | None
-    cancelled: frozenset[str]
-    lost: frozenset[str]
 
 
 class StreamStore:
@@ -230,7 +167,12 @@ class StreamStore:
         """Put entries whose retry is due back into the stream, a batch of them."""
         settings = self._settings
         keys = [self._stream, settings.delayed_key, settings.redis_dlq_stream, settings.paused_key]
-        moved, buried, wait_ms = await self._run(self._scripts.promote, keys, [_PROMOTE_BATCH])
+        args = [
+            _PROMOTE_BATCH,
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+            self._consumer,
+        ]
+        moved, buried, wait_ms = await self._run(self._scripts.promote, keys, args)
         return Promoted(moved, buried, None if wait_ms < 0 else wait_ms / 1_000)
 
     async def trim(self) -> int:

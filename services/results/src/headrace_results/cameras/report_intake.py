@@ -6,6 +6,7 @@ with one report is undone alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import redis
@@ -37,9 +38,9 @@ from headrace_results.reports import read_object
 
 log = structlog.get_logger()
 
-#: Reports that cannot be kept, for somebody to look at; so many of them.
+#: Reports that cannot be kept, as entries of the stream of dead letters have them: with the same
+#: fields beside the original ones. Whoever brings dead letters together drops them.
 DEAD_REPORTS_SUFFIX: Final = f"{REPORTS_SUFFIX}:dlq"
-_MOST_DEAD_REPORTS: Final = 10_000
 
 
 class ReportIntake:
@@ -72,7 +73,7 @@ class ReportIntake:
 
     def take(self, entries: Sequence[StreamEntry]) -> None:
         """Keep reports; then acknowledge and delete them, so that the stream stays short."""
-        refused: dict[str, str] = {}
+        refused: dict[str, _Refusal] = {}
         readable = []
         for entry in entries:
             try:
@@ -96,22 +97,17 @@ class ReportIntake:
                 self._queue.send(receipt)
         self._acknowledge(entries, refused)
 
-    def _acknowledge(self, entries: Sequence[StreamEntry], refused: dict[str, str]) -> None:
+    def _acknowledge(self, entries: Sequence[StreamEntry], refused: "dict[str, _Refusal]") -> None:
         """Drop the entries; a refused one goes to the dead letters in the same step."""
         ids = [entry.id for entry in entries]
         with self._client.pipeline(transaction=True) as step:
             for entry in (entry for entry in entries if entry.id in refused):
-                letter: dict[Any, Any] = {
-                    **entry.fields,
-                    "reason": refused[entry.id],
-                    "sourceId": entry.id,
-                }
-                step.xadd(self._dead, letter, maxlen=_MOST_DEAD_REPORTS)
+                step.xadd(self._dead, refused[entry.id].letter(entry))
             step.xack(self._stream, RESULTS_GROUP, *ids)
             step.xdel(self._stream, *ids)
             step.execute()
 
-    def _kept(self, session: Session, read: "_ReadReport") -> "_Kept | str":
+    def _kept(self, session: Session, read: "_ReadReport") -> "_Kept | _Refusal":
         report = read.report
         try:
             with (
@@ -138,6 +134,26 @@ class ReportIntake:
             trace=read.trace,
         )
         return _Kept(created, inbox.keep(session, new))
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a report is not kept."""
+
+    code: str
+    reason: str
+
+    def letter(self, entry: StreamEntry) -> dict[Any, Any]:
+        """Return the fields of the dead letter."""
+        return {
+            **entry.fields,
+            "reason": self.reason,
+            "code": self.code,
+            "failedAt": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "sourceId": entry.id,
+            "deliveries": "1",
+            "consumer": RESULTS_GROUP,
+        }
 
 
 @dataclass(frozen=True)
@@ -189,8 +205,10 @@ def _shown(payload: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return shown
 
 
-def _refusal(entry: StreamEntry, error: Exception) -> str:
-    reason = error.code if isinstance(error, HeadraceError) else "not_kept"
-    REPORTS_REFUSED.labels(source=Source.STREAM, reason=reason).inc()
-    log.error("camera.report_refused", entry_id=entry.id, reason=reason, exc_info=error)
-    return error.detail if isinstance(error, HeadraceError) else type(error).__name__
+def _refusal(entry: StreamEntry, error: Exception) -> _Refusal:
+    code = error.code if isinstance(error, HeadraceError) else "not_kept"
+    REPORTS_REFUSED.labels(source=Source.STREAM, reason=code).inc()
+    log.error("camera.report_refused", entry_id=entry.id, reason=code, exc_info=error)
+    return _Refusal(
+        code, error.detail if isinstance(error, HeadraceError) else type(error).__name__
+    )

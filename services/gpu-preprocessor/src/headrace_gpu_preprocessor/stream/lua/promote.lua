@@ -1,5 +1,6 @@
 -- Put entries whose time has come back into the stream.
--- KEYS: stream, delayed, dead letters, paused. ARGV: how many at most.
+-- KEYS: stream, delayed, dead letters, paused. ARGV: how many at most, the time as dead
+-- letters tell it, consumer.
 -- Answer: {moved, unreadable and buried, ms until the next is due or -1}.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {0, 0, -1} end
 expect(KEYS[1], 'stream')
@@ -21,7 +22,8 @@ for _, member in ipairs(due) do
     moved = moved + 1
   else
     redis.call('XADD', KEYS[3], '*', 'member', member, 'code', 'malformed_entry',
-      'reason', 'unreadable member of ' .. KEYS[2], 'failedAt', string.format('%.0f', now))
+      'reason', 'unreadable member of ' .. KEYS[2], 'failedAt', ARGV[2], 'sourceId', '',
+      'deliveries', '0', 'consumer', ARGV[3])
     buried = buried + 1
   end
   redis.call('ZREM', KEYS[2], member)
