@@ -200,10 +200,15 @@ class BulkJobs:
 
     def _begin(self, wish: BulkRequest, by: By) -> int:
         """Note who wants it; the jobs are noted one by one as they are done."""
-        meant = wish.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
+        meant = wish.model_dump(mode="json", exclude_defaults=True, exclude={"action", "cursor"})
         with self._database.begin() as session:
             audit.record(
-                session, actor=by.actor, action="jobs.bulk", target="jobs", **by.details, **meant
+                session,
+                actor=by.actor,
+                action=f"jobs.bulk_{wish.action}",
+                target="jobs",
+                **by.details,
+                **meant,
             )
             return JobQueries(session).count(wish.wanted())
 
