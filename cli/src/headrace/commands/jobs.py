@@ -12,6 +12,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from headrace import completion
 from headrace.camera_output import print_camera_job
 from headrace.client import Client, job_path
+from headrace.commands.direct import abort_direct, send_direct
+from headrace.direct.upload import Errand
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
 from headrace.output import JsonOption, console, print_fields, print_json, print_table
@@ -38,6 +40,18 @@ def upload(
     follow_jobs: Annotated[
         bool, typer.Option("--follow", "-f", help="Watch the jobs until their end.")
     ] = False,
+    direct: Annotated[
+        bool,
+        typer.Option(
+            "--direct", help="Straight to S3 in parts; the same command again resumes it."
+        ),
+    ] = False,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=32, help="With --direct: parts at a time.")
+    ] = 4,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="With --direct: give an upload up that was begun.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Upload recordings. With --follow, exits 1 unless every job was completed.
@@ -46,13 +60,17 @@ def upload(
     """
     if idempotency_key and len(files) > 1:
         raise CommandError("--idempotency-key goes with one FILE", ExitCode.USAGE)
+    if abort and (follow_jobs or not direct):
+        raise CommandError("--abort goes with --direct, without --follow", ExitCode.USAGE)
+    how = abort_direct if abort else send_direct if direct else _send_through
     answers: list[dict[str, Any]] = []
     refusals: list[CommandError] = []
     statuses: list[JobStatus] = []
     with Client() as client:
         for path in files:
+            errand = Errand(path, token, priority.value, idempotency_key, parallel)
             try:
-                answer = send(client, path, token, priority, key=idempotency_key, quiet=as_json)
+                answer = how(client, errand, quiet=as_json)
             except CommandError as error:
                 # The others are no worse for it, and their ids must be known.
                 refusals.append(CommandError(f"{path}: {error}", error.code))
@@ -72,9 +90,22 @@ def upload(
 
 def print_accepted(answer: dict[str, Any]) -> None:
     """Print what became of an upload."""
+    if "state" in answer:
+        console.print(f"given up: job [bold]{answer['job_id']}[/] {answer['job_status']}")
+        return
+    if figures := answer.get("direct"):
+        console.print(
+            f"{figures['sent']} parts sent, {figures['skipped']} were there", highlight=False
+        )
     console.print(
         f"{answer['message']}: job [bold]{answer['job_id']}[/] {answer['status']}", highlight=False
     )
+
+
+def _send_through(client: Client, errand: Errand, *, quiet: bool) -> dict[str, Any]:
+    """Upload one file through the API."""
+    lane = Lane(errand.priority)
+    return send(client, errand.path, errand.token, lane, key=errand.idempotency_key, quiet=quiet)
 
 
 def send(

@@ -1,0 +1,1 @@
+"""Uploads straight to S3, part by part, which a repeated command resumes."""
