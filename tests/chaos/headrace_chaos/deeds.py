@@ -35,8 +35,9 @@ class Deeds:
         self._do(Entry.CANCEL, job_id, "DELETE", f"/jobs/{job_id}/cancel")
 
     def retry(self, job_id: str) -> None:
-        """Have a job done anew."""
-        self._do(Entry.RETRY, job_id, "POST", f"/jobs/{job_id}/retry")
+        """Have a job done anew, wherever it is, unless that was done already."""
+        asked = {"force": "true", "run": "1"}
+        self._do(Entry.RETRY, job_id, "POST", f"/jobs/{job_id}/retry", params=asked)
 
     def status(self, job_id: str) -> str | None:
         """Return a job's status; None if nobody tells now, or nobody knows it."""
@@ -57,13 +58,14 @@ class Deeds:
         for payload in [*payloads, *payloads, {"job_id": job_id, **_FORGED}]:
             self._report(job_id, payload)
 
-    def _do(self, what: Entry, job_id: str, method: str, path: str) -> None:
+    def _do(self, what: Entry, job_id: str, method: str, path: str, **request: Any) -> None:
         answer = self.asker.ask(
             "ingest-api",
             method,
             path,
             patience=_PATIENCE_SECONDS,
             not_known=lambda: self.ledger.note(what, job_id=job_id, verdict=Verdict.UNKNOWN),
+            **request,
         )
         if answer is None:
             verdict = Verdict.UNKNOWN

@@ -137,21 +137,21 @@ class Promises:
     def of(cls, entries: Iterable[dict[str, Any]]) -> "Promises":
         """Read what the ledger's entries say."""
         promises = cls()
-        by_item: dict[int, str] = {}
+        by_key: dict[str, str] = {}
         for entry in entries:
-            promises._take(entry, by_item)
+            promises._take(entry, by_key)
         return promises
 
     def is_excused(self, promise: Promise) -> bool:
         """Whether all that ever said of it went with Redis: an entry is on no other disk yet."""
         return bool(promise.entry_ids) and promise.entry_ids <= self.flushed
 
-    def _take(self, entry: dict[str, Any], by_item: dict[int, str]) -> None:
+    def _take(self, entry: dict[str, Any], by_key: dict[str, str]) -> None:
         match Entry(entry["what"]):
             case Entry.ACCEPTED:
-                self._accept(entry, by_item)
+                self._accept(entry, by_key)
             case Entry.ADDED:
-                self._accept(entry, by_item)
+                self._accept(entry, by_key)
                 self.jobs[entry["job_id"]].entry_ids.add(entry["entry_id"])
             case Entry.UNANSWERED:
                 self.unanswered.add(entry.get("sha256") or entry["job_id"])
@@ -169,9 +169,9 @@ class Promises:
             case Entry.ASKED | Entry.REFUSED | Entry.REPLAYED:
                 pass
 
-    def _accept(self, entry: dict[str, Any], by_item: dict[int, str]) -> None:
+    def _accept(self, entry: dict[str, Any], by_key: dict[str, str]) -> None:
         job_id = entry["job_id"]
-        first = by_item.setdefault(entry["item"], job_id)
+        first = by_key.setdefault(entry.get("key") or job_id, job_id)
         if job_id != first:
             self.rivals.setdefault(first, set()).add(job_id)
         told: dict[str, Any] = {

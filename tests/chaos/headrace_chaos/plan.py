@@ -18,11 +18,21 @@ class Way(StrEnum):
     STREAM = "stream"  #: a camera's job that is added to the stream, as the Java producer does
 
 
+class DirectEnd(StrEnum):
+    """What becomes of a direct upload."""
+
+    COMPLETE = "complete"
+    ABORT = "abort"  #: its client gives it up
+    ABANDON = "abandon"  #: its client is never heard of again
+
+
 #: Items of the references that recordings imitate; the first has none.
 TOKENS: Final = ("plain", "textgrid", "both")
 _LANES: Final = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
 _LANE_WEIGHTS: Final = (2, 5, 3)
-_LONGEST_CANCEL_SECONDS: Final = 8.0
+_LONGEST_DELAY_SECONDS: Final = 8.0
+_DIRECT_ENDS: Final = tuple(DirectEnd)
+_DIRECT_END_WEIGHTS: Final = (7, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class PlannedJob:
         cut: the recording, of which a camera's job needs none.
         twice: it is sent twice at the same time, by the same key or as the same entry.
         cancel_after: seconds from its acceptance to a cancel.
-        retry: it is done anew once it has ended.
+        retry: it is done anew.
+        retry_after: seconds from its acceptance to that; None: once it has ended.
         follow: somebody follows it.
         replay: its reports come once more after its end.
         too_short: it is taken in and cannot be analysed.
@@ -65,6 +76,8 @@ class PlannedJob:
     twice: bool
     cancel_after: float | None
     retry: bool
+    retry_after: float | None
+    direct_end: DirectEnd
     follow: bool
     replay: bool
     too_short: bool
@@ -96,8 +109,8 @@ def make_plan(
 def _job(chance: random.Random, item: int, due: float, shares: Shares) -> PlannedJob:
     """Draw the same numbers for every job, so that a share changes only what it is of."""
     way = _way(chance.random(), chance.random(), shares)
-    dice = {name: chance.random() for name in ("twice", "fate", "follow", "too_short")}
-    delay = chance.random() ** 2 * _LONGEST_CANCEL_SECONDS
+    dice = {name: chance.random() for name in ("twice", "fate", "follow", "too_short", "early")}
+    delay = chance.random() ** 2 * _LONGEST_DELAY_SECONDS
     camera = way in (Way.CAMERA, Way.STREAM)
     too_short = dice["too_short"] < shares.too_short and way is Way.UPLOAD
     fate = dice["fate"]
@@ -115,6 +128,8 @@ def _job(chance: random.Random, item: int, due: float, shares: Shares) -> Planne
         twice=dice["twice"] < shares.twice and way is not Way.DIRECT,
         cancel_after=delay if cancelled else None,
         retry=retried,
+        retry_after=delay if dice["early"] < 0.5 else None,
+        direct_end=chance.choices(_DIRECT_ENDS, _DIRECT_END_WEIGHTS)[0],
         follow=dice["follow"] < shares.follow and way is not Way.STREAM,
         replay=replayed and not camera and not too_short,
         too_short=too_short,

@@ -134,7 +134,7 @@ def _second_job_of_a_request(world: World) -> None:
 
 def _answered_with_two_jobs(world: World) -> None:
     first, second = world.audio(), world.audio()
-    world.note(Entry.ACCEPTED, second, **{**second.promise, "item": first.promise["item"]})
+    world.note(Entry.ACCEPTED, second, **{**second.promise, "key": first.promise["key"]})
 
 
 def _recording_stored_twice(world: World) -> None:

@@ -16,6 +16,7 @@ from headrace_chaos.ledger import Entry, Ledger
 from headrace_chaos.looking_queues import redis_of
 from headrace_chaos.plan import TOKENS, PlannedJob, Way
 from headrace_chaos.recordings import RECORDINGS, md5_of, sha256_of
+from headrace_chaos.sending_direct import DirectSender
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import DEFAULT_STREAM
 from headrace_common.errors import UnavailableError
@@ -100,6 +101,8 @@ class Senders:
             "params": {"priority": job.lane},
             "files": {"file": (f"{job.cut.voice}.wav", data)},
         }
+        if job.way is Way.DIRECT:
+            return DirectSender(self.endpoints, self.ledger, self.asker).send(job, data, promise)
         path = f"/tokens/{promise['token']}/upload-audio"
         return self._promised(path, promise, request)
 

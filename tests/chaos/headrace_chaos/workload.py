@@ -129,7 +129,9 @@ class Workload:
         self._accepted[job_id] = job.way
         if job.cancel_after is not None:
             self._agenda.after(job.cancel_after, partial(self._deeds.cancel, job_id))
-        if job.retry:
+        if job.retry and job.retry_after is not None:
+            self._agenda.after(job.retry_after, partial(self._deeds.retry, job_id))
+        elif job.retry:
             self._once_final(job_id, partial(self._deeds.retry, job_id))
         if job.replay:
             self._once_final(job_id, partial(self._deeds.replay, job_id))
