@@ -70,7 +70,7 @@ def test_parts_go_to_s3_and_the_job_goes_the_usual_way(
     assert client.view()["state"] == "accepted"
     assert client.complete().json()["job_id"] == client.job_id
     assert client.abort().status_code == 409
-    assert [event.status for event in backend.timeline(client.job_id)].count("queued") == 1
+    assert [event.status for event in backend.timeline(client.job_id)].count(JobStatus.QUEUED) == 1
 
 
 @stack
@@ -258,6 +258,10 @@ def test_an_abandoned_upload_expires(client: DirectClient, backend: Backend) -> 
     job = wait_until(lambda: backend.job(client.job_id), lambda job: job.discarded_at is not None)
     assert (job.status, job.error_code) == ("failed", "upload_abandoned")
     assert backend.keeps_nothing_of(job)
+    with backend.database.begin() as session:
+        row = session.get(DirectUpload, client.job_id)
+        assert row is not None
+        assert (row.completed_at, row.aborted_at is not None) == (None, True)
 
 
 @stack

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from headrace_common.circuit import CircuitOpenError
 from headrace_common.errors import ConflictError, UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.threads import S3Threads
@@ -169,7 +170,7 @@ class ObjectWriter:
                     UploadId=self._upload_id,
                 )
             await self._threads.run(self._client.delete_object, Bucket=bucket, Key=key)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, CircuitOpenError) as error:
             log.warning("upload.not_discarded", key=key, error=str(error)[:500])
 
     async def _complete(self) -> None:

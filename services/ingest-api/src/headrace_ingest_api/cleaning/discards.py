@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import func, text, update
 
-from headrace_common.circuit import CircuitBreaker, CircuitOpenError
+from headrace_common.circuit import CircuitBreaker
 from headrace_common.db import Database, Job
+from headrace_common.errors import UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.cleaning.removal import remove
-from headrace_ingest_api.objects import StorageUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -72,7 +72,7 @@ class Discards:
             return True
         try:
             remove(self._client, S3Location.parse(url))
-        except (StorageUnavailableError, CircuitOpenError):
+        except UnavailableError:
             log.warning("cleaning.postponed", job_id=job_id, seconds=self._retry_seconds)
             return False
         log.info("cleaning.discarded", job_id=job_id)

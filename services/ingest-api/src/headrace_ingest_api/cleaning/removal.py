@@ -19,7 +19,7 @@ def remove(client: "S3Client", location: S3Location, *, reason: str = "discarded
         reason: for the metric.
 
     Raises:
-        StorageUnavailableError: S3 does not do it now.
+        UnavailableError: S3 does not do it now.
     """
     bucket, key = location
     with storage_errors("remove"):

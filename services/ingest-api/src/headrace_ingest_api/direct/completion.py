@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database
-from headrace_common.errors import HeadraceError
+from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.cleaning.removal import remove
 from headrace_ingest_api.decisions import failure_of, recognised
@@ -37,7 +37,7 @@ from headrace_ingest_api.jobs import (
     accepted_answer,
 )
 from headrace_ingest_api.metrics import DIRECT_UPLOADS
-from headrace_ingest_api.objects import ObjectMissingError, StorageUnavailableError
+from headrace_ingest_api.objects import ObjectMissingError
 from headrace_ingest_api.probe import probe
 from headrace_ingest_api.recognition import HEAD_BYTES
 from headrace_ingest_api.resources import Resources
@@ -193,7 +193,7 @@ class DirectCompletion:
     def _remove(self, location: S3Location) -> None:
         try:
             remove(self._s3, location)
-        except StorageUnavailableError:
+        except UnavailableError:
             log.warning("direct.not_removed", key=location.key)  # the sweep does it
 
 

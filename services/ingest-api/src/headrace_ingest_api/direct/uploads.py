@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from headrace_common.contracts.jobs import DIRECT_UPLOAD_EXPIRES_AT, JobStatus
 from headrace_common.db import DirectUpload
-from headrace_common.errors import HeadraceError, UnprocessableError
+from headrace_common.errors import HeadraceError, UnavailableError, UnprocessableError
 from headrace_common.jobs import Change
 from headrace_common.storage import S3Location
 from headrace_ingest_api.cleaning.removal import remove
@@ -36,7 +36,6 @@ from headrace_ingest_api.idempotency import Claim, IdempotencyKeys
 from headrace_ingest_api.jobs import Recording, UploadJobs, new_job
 from headrace_ingest_api.metrics import DIRECT_UPLOADS
 from headrace_ingest_api.naming import display_name, recording_key
-from headrace_ingest_api.objects import StorageUnavailableError
 from headrace_ingest_api.resources import Resources
 from headrace_ingest_api.tokens import find_token
 from headrace_ingest_api.watch import overtaken
@@ -157,10 +156,7 @@ class DirectUploads:
         found = self._rows.find(job_id)
         if found.was_accepted:
             raise overtaken(job_id, outcome.status, kept=True)
-        try:
-            remove(self._resources.s3, found.location)
-        except StorageUnavailableError:
-            log.warning("direct.not_removed", job_id=job_id)  # the sweep does it
+        self._remove(found.location)
         return self._view(found)
 
     def _recording(self, wish: DirectWish, job_id: str) -> Recording:
@@ -210,12 +206,18 @@ class DirectUploads:
             upload_id = self._bucket.begin(location, recording.container.media_type)
             self._rows.note_begun(job_id, upload_id, claim=claim, fingerprint=wish.fingerprint)
         except UploadOvertakenError:
-            remove(self._resources.s3, location)
+            self._remove(location)
             raise
         except HeadraceError as error:
             error.extra.setdefault("job_id", job_id)
             self._jobs.fail(job_id, failure_of(error))
             raise
+
+    def _remove(self, location: S3Location) -> None:
+        try:
+            remove(self._resources.s3, location)
+        except UnavailableError:
+            log.warning("direct.not_removed", key=location.key)  # the sweep does it
 
     def _release(self, claim: Claim | None) -> None:
         if claim is None:
