@@ -1,5 +1,7 @@
 """The reader and the look-ups on both kinds of server that are supported: Valkey and Redis 7.0."""
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -8,6 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 from camera_harness import Streams, entry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_local.files import package_file
@@ -116,6 +120,29 @@ def test_a_flush_is_survived(taker: Taker) -> None:
     added = taker.streams.add(entry())
     steps(reader, 2)
     assert taker.taken == [added]
+
+
+def test_what_a_frozen_server_handed_out_is_taken_as_soon_as_it_thaws(taker: Taker) -> None:
+    """It works off what was asked of it while it was frozen, for somebody who has gone."""
+    client = taker.streams.client
+    port, process = client.get_connection_kwargs()["port"], int(client.info()["process_id"])
+    impatient: redis.Redis = redis.Redis(
+        port=port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0), protocol=2
+    )
+    taker.streams.client = impatient
+    reader = taker.reader()
+    reader.step()
+    added = client.xadd(taker.streams.name, dict(entry())).decode()
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(redis.TimeoutError):
+            reader.step()
+    finally:
+        os.kill(process, signal.SIGCONT)
+    wait_until(lambda: taker.streams.pending(taker.streams.name) == 1)
+    steps(reader, 1)
+    assert taker.taken == [added]
+    impatient.close()
 
 
 def test_where_entries_are(taker: Taker) -> None:

@@ -249,10 +249,11 @@ class UnfinishedSet:
         raise SetConflictError(f"{self.folder} was changed while it was finished")
 
     def _winner(self, own: WholeSet) -> WholeSet:
-        """Return the oldest set of this run that is whole, and remove all others.
+        """Return the older set of this run that is whole, or our own; remove what is unfinished.
 
-        Who finished while the job was taken for dead may have been before us. Of two, whoever
-        looks chooses the same. What stays, if that fails, is removed when the job has ended.
+        Who was taken for dead may have finished before us. Ours was told to nobody yet, so that
+        it can go. A younger one is somebody else's matter: it may be the job's result. What stays
+        is removed some time after the job's end, when its result is certain.
         """
         place, store = self._place, self._place.store
         try:
@@ -260,13 +261,12 @@ class UnfinishedSet:
                 if folder == self.folder:
                     continue
                 meta = load_meta(store, folder)
-                theirs = None if meta is None else place.whole_set(folder, meta)
-                if theirs is not None and folder < self.folder:
-                    SETS.labels(event="adopted").inc()
+                if meta is None:
+                    remove_set(store, folder, whole=False, check=place.check)
+                elif folder < self.folder and (theirs := place.whole_set(folder, meta)):
                     remove_set(store, self.folder, whole=True, check=place.check)
+                    SETS.labels(event="adopted").inc()
                     return theirs
-                if meta is None or theirs is not None:
-                    remove_set(store, folder, whole=meta is not None, check=place.check)
         except HeadraceError as error:
             log.warning("artifacts.leftovers_remain", folder=place.root, error=error.code)
         return own

@@ -108,6 +108,10 @@ class GroupReader:
             log.warning("stream.group_missing", stream=self._stream, group=self._group)
             self._has_group = False
             return 0.0
+        except redis.RedisError:
+            # Entries may have been handed to us whose answer was lost.
+            self._has_pending = True
+            raise
         if entries:
             # Until they are acknowledged they are pending; a failure leaves them so.
             self._has_pending = True
