@@ -7,10 +7,12 @@ from sqlalchemy.exc import OperationalError
 
 from headrace.commands import (
     audit,
+    bulk,
     cameras,
     dead,
     demo,
     jobs,
+    operate,
     operations,
     rollout,
     stack,
@@ -43,8 +45,12 @@ app.command()(jobs.upload)
 app.command("jobs")(jobs.list_jobs)
 app.command("job")(jobs.show)
 app.command()(jobs.watch)
-app.command()(jobs.cancel)
-app.command()(jobs.queues)
+app.command()(operate.cancel)
+app.command()(operate.retry)
+app.add_typer(bulk.app, name="bulk")
+app.command()(operate.queues)
+app.command()(operate.pause)
+app.command()(operate.resume)
 app.command()(cameras.preprocess)
 app.command()(verify.verify)
 app.command()(demo.demo)

@@ -1,4 +1,4 @@
-"""`upload`, `jobs`, `job`, `watch`, `cancel`, `queues`: what users do with jobs."""
+"""`upload`, `jobs`, `job`, `watch`: what users do with jobs."""
 
 import io
 import json
@@ -153,6 +153,10 @@ def list_jobs(
         str | None, typer.Option("--token", "-t", autocompletion=completion.token_ids)
     ] = None,
     since: Annotated[datetime | None, typer.Option(help="Created at or after.")] = None,
+    error_code: Annotated[str | None, typer.Option(help="Why they failed.")] = None,
+    waiting_for: Annotated[
+        str | None, typer.Option(help="The dependency at fault that they wait for.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
     cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the page before.")] = None,
     *,
@@ -165,6 +169,8 @@ def list_jobs(
         "priority": priority,
         "token_id": token,
         "created_after": since.astimezone().isoformat() if since else None,
+        "error_code": error_code,
+        "waiting_for": waiting_for,
         "limit": limit,
         "cursor": cursor,
     }
@@ -228,7 +234,10 @@ def print_job(job: dict[str, Any]) -> None:
     """Print a job's fields for people."""
     fields = ("job_id", "kind", "status", "progress", "message", "priority", "token_id")
     print_fields((name, job[name]) for name in fields)
-    print_fields((name, job[name]) for name in ("transport", "trace_id", "created_at"))
+    # The first run is nothing to tell.
+    print_fields((name, job[name]) for name in ("run",) if job[name] > 1)
+    names = ("retry_at", "waiting_for", "transport", "trace_id", "created_at")
+    print_fields((name, job[name]) for name in names)
     for name in ("input", "metadata", "error", "result"):
         if job[name]:
             print_fields([(name, json.dumps(job[name], indent=2))])
@@ -240,40 +249,3 @@ def watch(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
         status = follow(client, job_id, as_json=as_json)
     if status is not JobStatus.COMPLETED:
         raise typer.Exit(ExitCode.FAILED)
-
-
-def cancel(job_id: JobArgument, *, as_json: JsonOption = False) -> None:
-    """Cancel a job, wherever it is."""
-    with Client() as client:
-        answer = client.ingest("DELETE", f"{job_path(job_id)}/cancel")
-    if as_json:
-        print_json(answer)
-    else:
-        console.print(answer["message"])
-
-
-def queues(*, as_json: JsonOption = False) -> None:
-    """Show the lanes, and the SQS queues behind them."""
-    with Client() as client:
-        lanes = client.ingest("GET", "/queue/status")
-        bridge = client.ingest("GET", "/tokens/queue/status")
-    if as_json:
-        print_json({"lanes": lanes, "sqs": bridge})
-        return
-    print_table(
-        ("LANE", "WAITING", "STARTED", "FAILED"),
-        [
-            (name, lane["length"], lane["started_count"], lane["failed_count"])
-            for name, lane in lanes.items()
-        ],
-    )
-    if bridge["sqs_enabled"]:
-        console.print()
-        info = bridge["queue_info"]
-        print_fields(
-            [
-                ("SQS", info["queue_url"]),
-                ("available", info["messages_available"]),
-                ("in flight", info["messages_in_flight"]),
-            ]
-        )
