@@ -93,6 +93,7 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         # A server here is back within seconds.
         "RETRY_BASE_SECONDS": "1",
         "LOST_AFTER_SECONDS": "10",
+        "CCTV_LOST_AFTER_SECONDS": "10",
         "SWIFT_CONTAINER": DEFAULT_CONTAINER,
         "SWIFT_UPLOAD_PREFIX": DEFAULT_UPLOAD_PREFIX,
         "SWIFT_TEMP_URL_KEY": credentials.swift_temp_url_key,
