@@ -80,6 +80,9 @@ def settings_for(
                 "webhook_url": "http://127.0.0.1:9/webhooks/analysis",
                 "callback_token_secrets": ["s" * 32],
                 "retry_base_seconds": 0.05,
+                "retry_poll_seconds": 0.05,
+                "circuit_first_pause_seconds": 0.1,
+                "circuit_max_pause_seconds": 0.4,
                 "sweep_interval_seconds": 300,
                 **changes,
             }

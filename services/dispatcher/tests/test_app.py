@@ -88,15 +88,24 @@ def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key
     with process(scene.settings) as (url, _):
         assert httpx.get(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
         checks = httpx.get(f"{url}/health").json()["checks"]
-        assert set(checks) == {"worker", "bridge", "sweep", "database", "redis"}
+        assert {"worker", "bridge", "gate", "due_jobs", "sweep", "database", "redis"} <= set(checks)
+        assert (checks["sqs"]["ok"], checks["sqs"]["required"]) == (True, False)
         assert "headrace_dispatches_total" in httpx.get(f"{url}/metrics").text
         refused = httpx.get(f"{url}/state")
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
         assert refused.headers["content-type"] == "application/problem+json"
         state = httpx.get(f"{url}/state", headers={"authorization": f"Bearer {api_key}"}).json()
     assert state["default_transport"] == "sqs"
+    assert state["transports_in_use"] == ["sqs"]
+    assert [circuit["dependency"] for circuit in state["circuits"]] == [
+        "sqs",
+        "analysis_server",
+        "postgres",
+    ]
+    assert state["waiting"] == {}
     assert state["lanes"]["high"] == {
         "queue": "high_priority",
+        "paused": False,
         "messages": 0,
         "waiting": 1,
         "started": 0,

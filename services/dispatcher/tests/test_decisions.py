@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
-from headrace_dispatcher.dispatch import plan_retry
 from headrace_dispatcher.http_transport import retry_after_seconds
 from headrace_dispatcher.microbatch import BatchLimits, pack_batches
 from headrace_dispatcher.recovery import Action, plan_recovery
+from headrace_dispatcher.retries import hold_seconds, plan_retry
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.transports import TransportError, TransportName, choose_transport
 
@@ -108,10 +108,10 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
         (JobStatus.QUEUING, 10, None),
         (JobStatus.QUEUING, 31, Action.REQUEUE),
         (JobStatus.QUEUED, 31, Action.REQUEUE_IF_LOST),
-        (JobStatus.QUEUED, 24 * 3600, Action.REQUEUE_IF_LOST),
-        (JobStatus.PROCESSING, 300, None),
-        (JobStatus.PROCESSING, 331, Action.REQUEUE_IF_LOST),
-        (JobStatus.PROCESSING, 1801, Action.REQUEUE),
+        (JobStatus.QUEUED, 24 * 3600, Action.REQUEUE_IF_STUCK),
+        (JobStatus.PROCESSING, 30, None),
+        (JobStatus.PROCESSING, 31, Action.REQUEUE_IF_LOST),
+        (JobStatus.PROCESSING, 1801, Action.REQUEUE_IF_STUCK),
         (JobStatus.QUEUED_FOR_ANALYSIS, 5 * 3600, None),
         (JobStatus.QUEUED_FOR_ANALYSIS, 7 * 3600, Action.ASK_AGAIN),
     ],
@@ -119,6 +119,38 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 def test_what_a_stuck_job_gets(status: JobStatus, age_seconds: int, action: Action | None) -> None:
     plan = plan_recovery(_job(status, age_seconds=age_seconds), SETTINGS, now=NOW)
     assert (plan.action if plan else None) is action
+
+
+@pytest.mark.parametrize(
+    ("status", "waits_seconds", "action"),
+    [
+        (JobStatus.QUEUED, 1, None),
+        (JobStatus.PROCESSING, 3600, None),
+        (JobStatus.PROCESSING, -29, None),
+        (JobStatus.PROCESSING, -31, Action.REQUEUE_IF_STUCK),
+        (JobStatus.QUEUED_FOR_ANALYSIS, 1, None),
+        (JobStatus.QUEUED_FOR_ANALYSIS, -1, Action.ASK_AGAIN),
+    ],
+)
+def test_what_waits_until_a_known_time_is_not_lost(
+    status: JobStatus, waits_seconds: int, action: Action | None
+) -> None:
+    job = _job(status, age_seconds=7 * 3600)
+    job.retry_at = NOW + timedelta(seconds=waits_seconds)
+    plan = plan_recovery(job, SETTINGS, now=NOW)
+    assert (plan.action if plan else None) is action
+
+
+@pytest.mark.parametrize(
+    ("circuit_seconds", "retry_after", "jitter", "seconds"),
+    [(0, None, 0, 1), (8, None, 0, 8), (8, 60, 0, 60), (8, 2, 1, 10)],
+)
+def test_a_hold_lasts_until_its_dependency_is_tried_again(
+    circuit_seconds: float, retry_after: float | None, jitter: float, seconds: float
+) -> None:
+    assert seconds == hold_seconds(
+        circuit_seconds=circuit_seconds, retry_after=retry_after, least_seconds=1, jitter=jitter
+    )
 
 
 def test_an_analysis_that_has_begun_may_be_silent_for_one_stage_only() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +14,7 @@ from headrace_common.broker import lost_messages
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.jobs import Change
+from headrace_dispatcher.transports import TransportName
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.waiting import wait_until
 
@@ -97,34 +99,56 @@ def test_an_answer_that_overtakes_is_not_undone(scene: Scene) -> None:
     assert scene.load(job_id).status == JobStatus.COMPLETED
 
 
-def test_jobs_wait_while_sqs_is_away(
+def test_jobs_wait_while_sqs_is_away_and_lose_no_try(
     scene_with: Callable[..., Scene], local_servers: LocalServers, queues: Queues
 ) -> None:
-    scene = scene_with(job_max_retries=20, retry_base_seconds=0.2)
+    scene = scene_with(job_max_retries=0, circuit_failures=2)
     local_servers.stop("sqs")
     try:
-        job_id = scene.job()
+        ids = [scene.job() for _ in range(50)]
         with running(scene):
-            wait_until(lambda: scene.load(job_id).deliveries, lambda count: count >= 2)
+            circuit = scene.dispatcher.circuits.of(TransportName.SQS)
+            wait_until(lambda: circuit.view().failures, lambda count: count >= 4)
+            later = [scene.job(lane) for lane in Lane]
+            assert {scene.load(job_id).status for job_id in later} == {"queued"}
             local_servers.start("sqs")
-            wait_until(
-                lambda: scene.load(job_id), has_status(JobStatus.QUEUED_FOR_ANALYSIS), seconds=60
-            )
+            wait_for_all(scene, [*ids, *later])
     finally:
         local_servers.require("sqs")
-    assert len(queues.receive(Lane.NORMAL)) == 1
+    assert {scene.load(job_id).deliveries for job_id in ids} == {1}
+    sent = [m["Body"] for lane in Lane for m in _receive_all(queues, lane)]
+    assert len(sent) == 53
+    assert max(len(scene.messages(job_id)) for job_id in ids) < 20, "an outage is told, not recited"
 
 
-def test_a_job_that_sqs_never_takes_fails_with_its_reason(
-    scene_with: Callable[..., Scene],
-) -> None:
+def _receive_all(queues: Queues, lane: Lane) -> list[dict[str, Any]]:
+    messages = []
+    while found := queues.receive(lane):
+        messages += found
+    return messages
+
+
+def test_a_job_that_waits_says_for_what(scene_with: Callable[..., Scene]) -> None:
     scene = scene_with(sqs_queue_url="http://127.0.0.1:1/1/none", sqs_endpoint_url=None)
     job_id = scene.job()
     with running(scene):
-        job = wait_until(lambda: scene.load(job_id), has_status(JobStatus.FAILED), seconds=60)
-    assert job.error_code == "dispatch_failed"
-    assert "SQS does not answer" in (job.error_message or "")
-    assert scene.messages(job_id).count("Picked up by a dispatcher") == 4
+        job = wait_until(lambda: scene.load(job_id), lambda job: job.waiting_for is not None)
+    assert (job.status, job.waiting_for, job.deliveries) == ("processing", "sqs", 0)
+    assert "Waiting for sqs: SQS does not answer" in job.message
+
+
+def test_a_message_of_a_job_that_waits_does_nothing(scene: Scene, queues: Queues) -> None:
+    job_id = scene.job()
+    scene.store.hold(
+        job_id,
+        until=datetime.now(UTC) + timedelta(minutes=5),
+        waiting_for="sqs",
+        message="Waiting for sqs",
+    )
+    with running(scene):
+        wait_until(lambda: scene.dispatcher.lane_messages(Lane.NORMAL), lambda count: count == 0)
+    assert scene.load(job_id).status == JobStatus.QUEUED
+    assert not queues.receive(Lane.NORMAL)
 
 
 def test_a_message_that_kills_its_workers_ends(scene: Scene) -> None:

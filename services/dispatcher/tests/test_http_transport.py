@@ -9,8 +9,10 @@ import pytest
 from dispatcher_scene import Scene, running
 
 from headrace_common import webhooks
+from headrace_common.circuit import CircuitState
 from headrace_common.contracts.analysis import AnalysisRequest
 from headrace_common.contracts.jobs import JobStatus
+from headrace_dispatcher.transports import TransportName
 from headrace_local.waiting import wait_until
 
 SECRET = webhooks.secret_from_bytes(b"s" * 32)
@@ -98,17 +100,53 @@ def test_a_refusal_ends_the_job(
     assert len(analysis_server.received) == 1
 
 
-def test_a_server_that_is_away_ends_the_job_after_its_retries(
-    scene_with: Callable[..., Scene],
+def test_a_job_that_makes_a_server_fail_ends_after_its_tries(
+    http_scene: Scene, analysis_server: AnalysisServer
 ) -> None:
-    scene = scene_with(use_sqs_queue=False, analysis_server_url="http://127.0.0.1:1/analyze")
+    analysis_server.answers = [(500, {})]
+    job_id = http_scene.job()
+    with running(http_scene):
+        job = wait_until(
+            lambda: http_scene.load(job_id), lambda job: job.status == JobStatus.FAILED
+        )
+        assert http_scene.dispatcher.circuits.of(TransportName.HTTP).state is CircuitState.CLOSED
+    assert (job.error_code, len(analysis_server.received)) == ("dispatch_failed", 4)
+    waits = [text for text in http_scene.messages(job_id) if "answered 500; trying again" in text]
+    assert len(waits) == 3
+
+
+def test_a_server_that_fails_for_all_costs_nobody_more_than_a_try(
+    scene_with: Callable[..., Scene], analysis_server: AnalysisServer
+) -> None:
+    scene = scene_with(
+        use_sqs_queue=False,
+        analysis_server_url=analysis_server.url,
+        job_max_retries=1,
+        circuit_failures=4,
+    )
+    analysis_server.answers = [(500, {})] * 12 + [(202, {})]
+    ids = [scene.job() for _ in range(12)]
+    with running(scene):
+        wait_until(
+            lambda: {scene.load(job_id).status for job_id in ids},
+            lambda seen: seen == {"queued_for_analysis"},
+        )
+    assert len(analysis_server.received) == 24
+
+
+def test_a_server_that_is_away_is_waited_for(scene_with: Callable[..., Scene]) -> None:
+    scene = scene_with(
+        use_sqs_queue=False,
+        analysis_server_url="http://127.0.0.1:1/analyze",
+        job_max_retries=0,
+        circuit_failures=1,
+    )
     job_id = scene.job()
     with running(scene):
-        job = wait_until(
-            lambda: scene.load(job_id), lambda job: job.status == JobStatus.FAILED, seconds=30
-        )
-    assert job.error_code == "dispatch_failed"
-    assert "does not answer" in (job.error_message or "")
+        circuit = scene.dispatcher.circuits.of(TransportName.HTTP)
+        wait_until(lambda: circuit.view().failures, lambda count: count >= 3)
+        job = scene.load(job_id)
+    assert (job.status, job.waiting_for) == ("processing", "analysis_server")
 
 
 def test_an_answer_without_end_takes_neither_time_nor_memory(

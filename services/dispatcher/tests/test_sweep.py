@@ -207,12 +207,19 @@ def test_a_job_whose_way_is_gone_ends(scene: Scene) -> None:
     assert (job.status, job.error_code) == ("failed", "analysis_timed_out")
 
 
-def test_one_dispatcher_sweeps_at_a_time(impatient: Scene) -> None:
-    impatient.job(enqueue=False)
-    with impatient.database.begin() as session:
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": 0x7377656570})
-        assert impatient.dispatcher.sweep.round() == 0
+def test_of_several_sweeps_that_find_a_job_one_acts(
+    impatient: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = impatient.job(enqueue=False)
+    other = Scene(impatient.settings)
+    found = other.dispatcher.sweep._due(other.dispatcher.sweep._next_jobs())
     assert impatient.dispatcher.sweep.round() == 1
+    # As if it had been frozen between its reading and its acting.
+    monkeypatch.setattr(other.dispatcher.sweep, "_due", lambda _: found)
+    assert [job.id for job, _ in found] == [job_id]
+    assert other.dispatcher.sweep.round() == 0
+    assert impatient.dispatcher.lane_messages(Lane.NORMAL) == 1
+    other.close()
 
 
 def test_finished_jobs_are_not_touched(impatient: Scene) -> None:

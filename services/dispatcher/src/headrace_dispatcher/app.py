@@ -1,33 +1,45 @@
 """The dispatcher's process: its worker, its sweep, and a small HTTP API beside them."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import anyio.to_thread
-from dramatiq.brokers.redis import RedisBroker
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel, Field
 
 from headrace_common.broker import make_broker
+from headrace_common.circuit import CircuitView
 from headrace_common.contracts.lanes import Lane
-from headrace_common.db import Database
+from headrace_common.db import Database, Job
 from headrace_common.jobs import EventPublisher, JobQueries, JobStore
 from headrace_common.keys import Principal, Scope
 from headrace_common.redis_client import redis_client
+from headrace_common.repeat import Repeater
 from headrace_common.web import Authenticator, Check, create_app, requires
 from headrace_common.web.problems import responses
 from headrace_common.worker import EmbeddedWorker
 from headrace_dispatcher.actors import register_actors
+from headrace_dispatcher.ages import JobAges, waiting_jobs
+from headrace_dispatcher.asking import AskingAgain
+from headrace_dispatcher.audit_trail import audit_router
 from headrace_dispatcher.bridge import Bridge
+from headrace_dispatcher.circuits import Circuits, circuit_check
+from headrace_dispatcher.dead.routes import dead_letters_router
+from headrace_dispatcher.dead.service import DeadLetters
 from headrace_dispatcher.dispatch import Dispatching
+from headrace_dispatcher.due import DueJobs
+from headrace_dispatcher.gate import Gate
 from headrace_dispatcher.http_transport import HttpTransport
 from headrace_dispatcher.lanes import LaneBroker
-from headrace_dispatcher.routing import EnvironmentRouting, Routing
+from headrace_dispatcher.queues import Queues, queues_router
+from headrace_dispatcher.rollout.process import RolloutProcess
+from headrace_dispatcher.routing import Routing
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
-from headrace_dispatcher.transports import Transport, TransportName
+from headrace_dispatcher.transports import Receipt, Transport, TransportName
 
 
 class LaneState(BaseModel):
@@ -35,6 +47,7 @@ class LaneState(BaseModel):
 
     queue: str = Field(examples=["high_priority"])
     messages: int = Field(description="In Redis: waiting and in hand", examples=[3])
+    paused: bool = Field(description="Nothing is taken off it")
     waiting: int = Field(description="Jobs that are `queued`", examples=[2])
     started: int = Field(description="Jobs that are `processing`", examples=[1])
 
@@ -44,6 +57,13 @@ class DispatcherState(BaseModel):
 
     default_transport: TransportName
     transports: list[TransportName] = Field(description="Those that are configured")
+    transports_in_use: list[TransportName] = Field(description="Those that new jobs take")
+    circuits: list[CircuitView] = Field(description="What this process knows to be at fault")
+    waiting: dict[str, int] = Field(
+        description="Jobs that wait in their rows: `retry` for their next try, the others for a "
+        "dependency at fault",
+        examples=[{"sqs": 12}],
+    )
     lanes: dict[Lane, LaneState]
 
 
@@ -54,41 +74,86 @@ class Dispatcher:
         """Put the parts together; nothing runs before `start`."""
         self.settings = settings
         self.database = Database(settings, application_name="headrace-dispatcher")
-        self.broker: RedisBroker = make_broker(
-            settings, time_limit_seconds=settings.job_stage_timeout_seconds, broker_class=LaneBroker
-        )
+        self.broker: LaneBroker = make_lane_broker(settings)
         self._store = JobStore(
             self.database,
             EventPublisher(redis_client(settings)),
             retention=settings.job_retention,
         )
         self.transports = make_transports(settings)
-        self.routing: Routing = EnvironmentRouting(use_sqs=settings.use_sqs_queue)
+        self.rollout = RolloutProcess(self.database, self.transports, settings)
+        self.routing: Routing = self.rollout.routing
+        self.circuits = Circuits(settings.circuit_policy)
+        self.gate = self.broker.gate = Gate(self.database, self.circuits, self.routing)
         self.bridge = Bridge(
             self.transports,
             self._store,
             self.routing,
+            self.circuits,
             linger_seconds=settings.batch_linger_seconds,
             senders=settings.batch_senders,
         )
-        dispatching = Dispatching(self.database, self._store, self.bridge, self.routing, settings)
+        self._dispatching = Dispatching(
+            self.database,
+            self._store,
+            self.bridge,
+            self.routing,
+            self.circuits,
+            self.gate,
+            settings,
+        )
         self.worker = EmbeddedWorker(
             self.broker,
-            queues=register_actors(self.broker, dispatching),
+            queues=register_actors(self.broker, self._dispatching),
             threads=settings.dispatcher_threads,
         )
-        self.sweep = Sweep(self.database, self._store, dispatching, self.broker, settings)
+        self.sweep = Sweep(self.database, self._store, self.make_asking(), self.broker, settings)
+        self.due = DueJobs(
+            self.database, self.broker, self.circuits, poll_seconds=settings.retry_poll_seconds
+        )
+        self.dead_letters = DeadLetters(
+            self.database, self._store, self.broker, settings, self._ask_once_more
+        )
+        self.queues = Queues(
+            self.database,
+            self.broker.client,
+            namespace=self.broker.namespace,
+            stream=settings.redis_stream,
+        )
+        #: Everything that is done again and again beside the lanes.
+        self.repeaters = [
+            Repeater("paused_stream", self.queues.mirror),
+            *self.dead_letters.repeaters,
+            Repeater("gate", self.gate.look),
+            Repeater("due_jobs", self.due.step),
+            Repeater("sweep", self.sweep.step),
+            Repeater("job_ages", JobAges(self.database).step),
+        ]
+
+    def make_asking(self) -> AskingAgain:
+        """Make what sends jobs again, for one thread."""
+        return AskingAgain(self._dispatching, self._store, self.database)
+
+    def _ask_once_more(self, job: Job) -> "Future[Receipt] | None":
+        return self._dispatching.send_again(job, claim=lambda: True)
 
     def start(self) -> None:
-        """Start taking jobs."""
+        """Start taking jobs, once it is known which lanes are paused, if that can be known."""
+        self.gate.look()
+        self.rollout.start(self.make_asking)
         self.worker.start()
-        self.sweep.start()
+        for repeater in self.repeaters:
+            repeater.start()
 
     def stop(self) -> None:
         """Finish what is in hand, hand the rest back, and close every connection."""
-        self.sweep.stop()
+        for repeater in self.repeaters:
+            repeater.ask_to_stop()
         self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
+        for repeater in self.repeaters:
+            repeater.join(timeout_seconds=self.settings.shutdown_grace_seconds)
         self.bridge.close()
+        self.dead_letters.close()
         self.broker.close()
         self.database.close()
 
@@ -96,6 +161,15 @@ class Dispatcher:
         """Return how many messages Redis holds for `lane`."""
         key = f"{self.broker.namespace}:{lane.queue_name}.msgs"
         return int(self.broker.client.hlen(key))
+
+
+def make_lane_broker(settings: DispatcherSettings) -> LaneBroker:
+    """Make the broker whose consumers respect the lanes."""
+    broker = make_broker(
+        settings, time_limit_seconds=settings.job_stage_timeout_seconds, broker_class=LaneBroker
+    )
+    assert isinstance(broker, LaneBroker)  # noqa: S101 - it makes what it is told to
+    return broker
 
 
 def make_transports(settings: DispatcherSettings) -> list[Transport]:
@@ -132,27 +206,42 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         alive=[
             Check("worker", dispatcher.worker.check),
             Check("bridge", dispatcher.bridge.check),
-            Check("sweep", dispatcher.sweep.check),
+            *(Check(repeater.name, repeater.check_alive) for repeater in dispatcher.repeaters),
+            *dispatcher.rollout.checks(),
         ],
         ready=[
             Check("database", dispatcher.database.ping),
             Check("redis", dispatcher.broker.client.ping),
+            *(
+                Check(circuit.dependency, circuit_check(circuit), required=False)
+                for circuit in dispatcher.circuits.outside()
+            ),
         ],
         lifespan=lifespan,
     )
     app.state.authenticator = Authenticator(dispatcher.database, legacy_open=False)
+    app.include_router(dead_letters_router(dispatcher.database))
+    app.include_router(audit_router(dispatcher.database))
+    app.include_router(queues_router(dispatcher.queues))
+
+    app.include_router(dispatcher.rollout.router())
 
     @app.get("/state", tags=["dispatcher"], responses=responses())
     def state(_caller: Annotated[Principal, Depends(requires(Scope.JOBS_READ))]) -> DispatcherState:
         """What the dispatcher does, lane by lane."""
         with dispatcher.database.begin() as session:
             counts = JobQueries(session).lane_counts()
+            waiting = waiting_jobs(session)
         return DispatcherState(
             default_transport=TransportName.SQS if settings.use_sqs_queue else TransportName.HTTP,
             transports=[transport.name for transport in dispatcher.transports],
+            transports_in_use=sorted(dispatcher.routing.in_use()),
+            circuits=dispatcher.circuits.views(),
+            waiting={name: found.count for name, found in waiting.items()},
             lanes={
                 lane: LaneState(
                     queue=lane.queue_name,
+                    paused=lane.queue_name in dispatcher.gate.paused,
                     messages=dispatcher.lane_messages(lane),
                     waiting=counts[lane].waiting,
                     started=counts[lane].started,

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
+from datetime import timedelta
 from typing import Final
 
 import structlog
+from sqlalchemy import func, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_common.contracts.jobs import JobStatus
-from headrace_common.db import Job
+from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import continue_trace
 from headrace_dispatcher.dispatch import Dispatching
@@ -19,15 +22,22 @@ log = structlog.get_logger()
 MAX_UNDER_WAY: Final = 100
 #: Longest that a round waits for answers: whoever sweeps holds others up, and a stop.
 _WAIT_SECONDS: Final = 5.0
+#: Who asks for a job has it to itself for so long; one that was not taken is left alone as long.
+CLAIM: Final = timedelta(seconds=60)
 
 
 class AskingAgain:
-    """Sends jobs again whose analysis server fell silent. Used by one thread."""
+    """Sends jobs again whose analysis server fell silent. Used by one thread.
 
-    def __init__(self, dispatching: Dispatching, store: JobStore) -> None:
+    Any number of processes may do so at once: each job is claimed first, by the `retry_at` of
+    its row, which a job that was sent has no other use for.
+    """
+
+    def __init__(self, dispatching: Dispatching, store: JobStore, database: Database) -> None:
         """Send with `dispatching`."""
         self._dispatching = dispatching
         self._store = store
+        self._database = database
         self._under_way: dict[str, Future[Receipt]] = {}
 
     def ask(self, jobs: Sequence[Job]) -> set[str]:
@@ -50,12 +60,34 @@ class AskingAgain:
     def _send(self, job: Job) -> None:
         with continue_trace(job.trace, "ask again", job_id=job.id):
             try:
-                self._under_way[job.id] = self._dispatching.send(job)
+                future = self._dispatching.send_again(job, claim=lambda: self._claim(job))
             except TransportError as error:
-                self._refused(job.id, error)
+                if not error.systemic:
+                    self._refused(job.id, error)
+            except SQLAlchemyError:
+                raise  # the others would fare no better
             except Exception:
                 # One job at fault must not keep those behind it waiting for ever.
                 log.exception("dispatcher.not_asked_again")
+            else:
+                if future is not None:
+                    self._under_way[job.id] = future
+
+    def _claim(self, job: Job) -> bool:
+        """Take a job for ourselves, as it was read; not if anything happened to it since."""
+        claimed = (
+            update(Job)
+            .where(
+                Job.id == job.id,
+                Job.status == JobStatus.QUEUED_FOR_ANALYSIS,
+                Job.event_sequence == job.event_sequence,
+                Job.retry_at.is_(None) | (Job.retry_at < func.now()),
+            )
+            .values(retry_at=func.now() + CLAIM)
+            .returning(Job.id)
+        )
+        with self._database.begin() as session:
+            return session.scalar(claimed) is not None
 
     def _settle(self) -> set[str]:
         """Look at the answers that came, and return the ids of the jobs that were taken."""

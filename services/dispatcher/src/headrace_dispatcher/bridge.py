@@ -1,14 +1,26 @@
 """The bridge: from single jobs to batches on a transport, and the rows of what was taken."""
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
 from prometheus_client import Counter, Histogram
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential,
+)
 
+from headrace_common.circuit import CircuitState
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.jobs import Change, JobStore
+from headrace_dispatcher.circuits import Circuits, at_fault, judge
+from headrace_dispatcher.gate import DATABASE_AWAY
 from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher
 from headrace_dispatcher.routing import Routing
 from headrace_dispatcher.transports import (
@@ -32,6 +44,8 @@ _BATCH_ENTRIES: Final = Histogram(
 _BATCH_SECONDS: Final = Histogram(
     "headrace_dispatch_batch_duration_seconds", "Time to send a batch and note it", ["transport"]
 )
+#: How long receipts are kept for a database that is away.
+_NOTE_PATIENCE_SECONDS: Final = 60.0
 
 
 class Bridge:
@@ -42,6 +56,7 @@ class Bridge:
         transports: Sequence[Transport],
         store: JobStore,
         routing: Routing,
+        circuits: Circuits,
         *,
         linger_seconds: float,
         senders: int,
@@ -49,6 +64,8 @@ class Bridge:
         """Make and start it; see `MicroBatcher` for the arguments."""
         self._store = store
         self._routing = routing
+        self._circuits = circuits
+        self._closing = threading.Event()
         self._transports = {transport.name: transport for transport in transports}
         self._batchers: dict[tuple[TransportName, str], MicroBatcher[Dispatch, Receipt]] = {}
         for transport in transports:
@@ -76,6 +93,7 @@ class Bridge:
 
     def close(self) -> None:
         """Send what waits and close the transports."""
+        self._closing.set()
         for batcher in self._batchers.values():
             batcher.close()
         for transport in self._transports.values():
@@ -99,18 +117,26 @@ class Bridge:
     def _send(
         self, transport: Transport, destination: str, batch: Sequence[Dispatch]
     ) -> list[Receipt | TransportError]:
+        circuit = self._circuits.of(transport.name)
+        if circuit.state is CircuitState.OPEN:
+            # It waited here while others found out.
+            return [at_fault(circuit)] * len(batch)
         started = time.perf_counter()
         try:
             answers = transport.send(destination, batch)
         except TransportError as error:
             answers = [error] * len(batch)
+        except Exception:
+            circuit.leave()
+            raise
+        judge(circuit, answers)
         taken = [
             (dispatch, answer)
             for dispatch, answer in zip(batch, answers, strict=True)
             if isinstance(answer, Receipt)
         ]
         if taken:
-            self._store.apply([_taken(transport.name, *pair) for pair in taken])
+            self._note([_taken(transport.name, *pair) for pair in taken])
         _BATCH_ENTRIES.labels(transport=transport.name).observe(len(batch))
         _BATCH_SECONDS.labels(transport=transport.name).observe(time.perf_counter() - started)
         self._routing.attempted(transport.name, taken=len(taken), refused=len(batch) - len(taken))
@@ -118,6 +144,21 @@ class Bridge:
             outcome = "taken" if isinstance(answer, Receipt) else "refused"
             _SENT.labels(transport=transport.name, lane=dispatch.lane, outcome=outcome).inc()
         return answers
+
+    def _note(self, changes: Sequence[Change]) -> None:
+        """Note what was taken, as soon as the database lets us.
+
+        A receipt that is not noted means that its job is sent once more, so that it is kept over
+        an outage as long as one can expect to end.
+        """
+        patient = Retrying(
+            retry=retry_if_exception_type(DATABASE_AWAY),
+            wait=wait_exponential(multiplier=0.1, max=2.0),
+            stop=stop_after_delay(_NOTE_PATIENCE_SECONDS) | stop_when_event_set(self._closing),
+            sleep=sleep_using_event(self._closing),
+            reraise=True,
+        )
+        patient(self._store.apply, changes)
 
 
 def _taken(name: TransportName, dispatch: Dispatch, receipt: Receipt) -> Change:

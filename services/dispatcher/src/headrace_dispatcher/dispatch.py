@@ -1,72 +1,56 @@
-"""What a dispatch actor does with one job, and what it does when that fails."""
+"""What a dispatch actor does with one job, and what it does when that fails.
+
+Nothing of a job waits in a worker's memory or in Redis: what is to be tried again later is a row
+that says so (`retry_at`), and its message is done.
+"""
 
 import random
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 
 from headrace_common import webhooks
+from headrace_common.circuit import CircuitBreaker, CircuitState
 from headrace_common.contracts.analysis import ANALYSIS_PROGRESS, AnalysisRequest
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
-from headrace_common.jobs import Change, Failure, JobStore, Outcome
+from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import current_trace
 from headrace_dispatcher.bridge import Bridge
-from headrace_dispatcher.routing import Routing
+from headrace_dispatcher.circuits import Circuits, at_fault
+from headrace_dispatcher.gate import DATABASE_AWAY, Gate
+from headrace_dispatcher.retries import hold_seconds, plan_retry
+from headrace_dispatcher.routing import Route, Routing
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.transports import Dispatch, Receipt, TransportError
 
 log = structlog.get_logger()
 
-#: Each further delay is so many times the one before.
-_BACKOFF_FACTOR: Final = 4
-#: Longest delay: longer ones belong to the scheduler, a worker holds these in memory.
-_MAX_DELAY_SECONDS: Final = 300.0
 #: A message may be in hand in these statuses; later ones have been sent already.
 _DISPATCHABLE: Final = frozenset({JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING})
 
 
-class RetryLaterError(Exception):
-    """The job is to be tried again after `delay_seconds`."""
-
-    def __init__(self, reason: str, *, delay_seconds: float) -> None:
-        """Ask for another try."""
-        super().__init__(f"{reason}; trying again in {delay_seconds:.1f} s")
-        self.delay_seconds = delay_seconds
+class NotNowError(Exception):
+    """Nothing can be done now, with this job or any other of its lane: its message goes back."""
 
 
 @dataclass(frozen=True)
-class RetryPlan:
-    """What to do with a job that was not taken."""
+class _Try:
+    """A job in hand, and the way that it takes.
 
-    action: Literal["retry", "give_up"]
-    delay_seconds: float = 0.0
-
-
-def plan_retry(
-    error: TransportError, *, deliveries: int, max_retries: int, base_seconds: float, jitter: float
-) -> RetryPlan:
-    """Decide whether to try again, and after how long.
-
-    Exponential back-off with jitter: base, 4 x base, 16 x base ..., each between half and
-    all of it, and never below what the other side asked for.
-
-    Args:
-        error: why it was not taken.
-        deliveries: times that a worker took the job up, this one included; a worker that was
-            killed counts too.
-        max_retries: tries after the first.
-        base_seconds: first delay.
-        jitter: from 0 to 1.
+    Attributes:
+        deliveries: times that it was taken up in its stage; 0: its way is closed, it was not.
     """
-    if not error.retryable or deliveries > max_retries:
-        return RetryPlan("give_up")
-    delay = min(base_seconds * _BACKOFF_FACTOR ** (deliveries - 1), _MAX_DELAY_SECONDS)
-    return RetryPlan("retry", max(delay * (0.5 + jitter / 2), error.retry_after or 0.0))
+
+    job: Job
+    route: Route
+    circuit: CircuitBreaker
+    deliveries: int
 
 
 class Dispatching:
@@ -78,59 +62,145 @@ class Dispatching:
         store: JobStore,
         bridge: Bridge,
         routing: Routing,
+        circuits: Circuits,
+        gate: Gate,
         settings: DispatcherSettings,
     ) -> None:
         """Work with these."""
-        self._routing = routing
         self._database = database
         self._store = store
         self._bridge = bridge
+        self._routing = routing
+        self._circuits = circuits
+        self._gate = gate
         self._settings = settings
 
-    def run(self, job_id: str) -> None:
+    def run(self, job_id: str, lane: Lane) -> None:
         """Dispatch a job whose message came; a message that came twice does nothing.
 
         Raises:
-            RetryLaterError: it was not taken, and is to be tried again.
+            NotNowError: the message is to go back to its lane.
         """
-        taken = self._take_up(job_id)
-        if taken is None:
-            return
-        job, outcome = taken
-        if outcome.deliveries > self._settings.job_max_retries + 1:
+        if self._gate.is_shut(lane.queue_name):
+            raise NotNowError("the lane is paused, or every way out is closed")
+        try:
+            tried = self._take_up(job_id)
+            if tried is None:
+                return
+            if tried.deliveries == 0:
+                self._wait(tried, lane)
+                return
+            self._try(tried)
+        except DATABASE_AWAY as error:
+            self._gate.database_failed(error)
+            raise NotNowError("the database is away") from error
+
+    def send_again(self, job: Job, *, claim: Callable[[], bool]) -> Future[Receipt] | None:
+        """Hand a job to its transport once more, if it can be claimed; None if not.
+
+        Raises:
+            TransportError: its transport is not configured here, or known to be at fault.
+        """
+        route = self._routing.route(job)
+        circuit = self._circuits.of(route.transport)
+        if not circuit.allow():
+            raise at_fault(circuit)
+        try:
+            claimed = claim()
+        except Exception:
+            circuit.leave()
+            raise
+        if not claimed:
+            circuit.leave()
+            return None
+        return self._submit(route, job)[0]
+
+    def _try(self, tried: _Try) -> None:
+        job_id = tried.job.id
+        if tried.deliveries > self._settings.job_max_retries + 1:
             # A refusal ends the job within its budget, so that every one of these ended in a
             # worker's death or in an error of ours.
-            reason = f"taken up {outcome.deliveries - 1} times without an end"
+            tried.circuit.leave()
+            reason = f"taken up {tried.deliveries - 1} times without an end"
             self._fail(job_id, "poison_message", reason)
             return
         try:
-            self.send(job).result()
+            future, dispatch = self._submit(tried.route, tried.job)
+            future.result()
         except TransportError as error:
-            self._settle(job_id, error, deliveries=outcome.deliveries)
+            self._settle(tried, error)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:
+            log.exception("dispatcher.try_failed")
+            reason = f"an error of the dispatcher's own: {type(error).__name__}"
+            self._settle(tried, TransportError(reason, retryable=True))
         else:
             log.info("dispatcher.job_sent")
+            self._routing.taken(tried.job, dispatch, tried.route)
 
-    def send(self, job: Job) -> Future[Receipt]:
-        """Hand a job to its transport.
+    def _submit(self, route: Route, job: Job) -> tuple[Future[Receipt], Dispatch]:
+        try:
+            dispatch = self._dispatch(job)
+            return self._bridge.submit(route.transport, dispatch), dispatch
+        except Exception:
+            self._circuits.of(route.transport).leave()
+            raise
 
-        Raises:
-            TransportError: its transport is not configured here.
-        """
-        route = self._routing.route(job)
-        return self._bridge.submit(route.transport, self._dispatch(job))
+    def _settle(self, tried: _Try, error: TransportError) -> None:
+        """End a try that failed: hold the job, let it try again later, or end it."""
+        if not error.retryable:
+            self._fail(tried.job.id, "dispatch_failed", error.reason)
+        elif error.systemic or tried.circuit.state is not CircuitState.CLOSED:
+            self._hold(tried, error.reason, retry_after=error.retry_after)
+        else:
+            self._retry(tried, error)
 
-    def _settle(self, job_id: str, error: TransportError, *, deliveries: int) -> None:
+    def _retry(self, tried: _Try, error: TransportError) -> None:
         plan = plan_retry(
             error,
-            deliveries=deliveries,
+            deliveries=tried.deliveries,
             max_retries=self._settings.job_max_retries,
             base_seconds=self._settings.retry_base_seconds,
-            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
+            jitter=_jitter(),
         )
         if plan.action == "give_up":
-            self._fail(job_id, "dispatch_failed", error.reason)
+            self._fail(tried.job.id, "dispatch_failed", error.reason)
             return
-        raise RetryLaterError(error.reason, delay_seconds=plan.delay_seconds)
+        self._store.apply(
+            [
+                Change(
+                    job_id=tried.job.id,
+                    to=JobStatus.PROCESSING,
+                    message=f"{error.reason}; trying again in {plan.delay_seconds:.1f} s",
+                    only_from=frozenset({JobStatus.PROCESSING}),
+                    retry_at=datetime.now(UTC) + timedelta(seconds=plan.delay_seconds),
+                )
+            ]
+        )
+
+    def _wait(self, tried: _Try, lane: Lane) -> None:
+        """Put a job aside whose way is closed: in its lane if that is shut, else in its row."""
+        if self._gate.is_shut(lane.queue_name):
+            raise NotNowError("every way out is closed")
+        self._hold(tried, "it is known to be at fault")
+
+    def _hold(self, tried: _Try, reason: str, *, retry_after: float | None = None) -> None:
+        seconds = hold_seconds(
+            circuit_seconds=tried.circuit.seconds_left,
+            retry_after=retry_after,
+            least_seconds=self._settings.circuit_first_pause_seconds,
+            jitter=_jitter(),
+        )
+        dependency = tried.circuit.dependency
+        self._store.hold(
+            tried.job.id,
+            until=datetime.now(UTC) + timedelta(seconds=seconds),
+            waiting_for=dependency,
+            message=f"Waiting for {dependency}: {reason}",
+            gives_back=tried.deliveries > 0,
+        )
+        log.info("dispatcher.job_held", waiting_for=dependency, seconds=round(seconds, 1))
 
     def _fail(self, job_id: str, code: str, reason: str) -> None:
         message = f"Could not be handed to an analysis server: {reason}"
@@ -146,22 +216,24 @@ class Dispatching:
             ]
         )
 
-    def _take_up(self, job_id: str) -> tuple[Job, Outcome] | None:
+    def _take_up(self, job_id: str) -> _Try | None:
         """Note that a worker has the job; None if there is nothing to dispatch any more."""
-        change = Change(
-            job_id=job_id,
-            to=JobStatus.PROCESSING,
-            message="Picked up by a dispatcher",
-            takes_up=True,
-        )
         with self._database.begin() as session:
             job = session.get(Job, job_id)
-            if job is None or JobStatus(job.status) not in _DISPATCHABLE:
+            if job is None or not _is_dispatchable(job):
                 log.info("dispatcher.message_obsolete", status=job.status if job else None)
                 return None
+            route = self._routing.route(job)
+            circuit = self._circuits.of(route.transport)
+            if not circuit.allow():
+                return _Try(job, route, circuit, deliveries=0)
+            change = _taken_up(job_id, route)
             outcome = self._store.apply_in(session, [change])[0]
         self._store.publish([outcome])
-        return (job, outcome) if outcome.applied else None
+        if not outcome.applied:
+            circuit.leave()
+            return None
+        return _Try(job, route, circuit, outcome.deliveries)
 
     def _dispatch(self, job: Job) -> Dispatch:
         return Dispatch(
@@ -175,11 +247,30 @@ class Dispatching:
         )
 
 
+def _is_dispatchable(job: Job) -> bool:
+    """Whether the message in hand may be the job's: one that waits has none under way."""
+    return JobStatus(job.status) in _DISPATCHABLE and job.retry_at is None
+
+
+def _taken_up(job_id: str, route: Route) -> Change:
+    return Change(
+        job_id=job_id,
+        to=JobStatus.PROCESSING,
+        message="Picked up by a dispatcher",
+        transport=route.transport,
+        takes_up=True,
+    )
+
+
+def _jitter() -> float:
+    return random.random()  # noqa: S311 - spreads load, guards nothing
+
+
 def build_request(job: Job, settings: DispatcherSettings, *, now: datetime) -> AnalysisRequest:
     """Make what an analysis server gets to know of a job (A5)."""
     secrets = settings.callback_token_secret_texts()
     token = webhooks.callback_token(job.id, secret=secrets[0]) if secrets else None
-    url = webhooks.callback_url(settings.webhook_url, job.id, token=token)
+    url = webhooks.callback_url(settings.webhook_url, job.id, token=token, run=job.run)
     token_id = job.token_id or ""
     return AnalysisRequest(
         job_id=job.id,

@@ -13,6 +13,8 @@ from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, Tr
 
 #: Answers that say "not now" rather than "not this".
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
+#: Nothing was sent: the job cannot be what is wrong.
+_NOT_REACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: A server that asks for more patience than this is not believed.
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 
@@ -74,7 +76,9 @@ class HttpTransport:
                 return _outcome(answer)
         except httpx.HTTPError as error:
             return TransportError(
-                f"the analysis server does not answer: {type(error).__name__}", retryable=True
+                f"the analysis server does not answer: {type(error).__name__}",
+                retryable=True,
+                systemic=isinstance(error, _NOT_REACHED),
             )
 
 
@@ -82,10 +86,14 @@ def _outcome(answer: httpx.Response) -> Receipt | TransportError:
     if answer.is_success:
         return Receipt({"analysis_server_status": answer.status_code})
     passing = answer.is_server_error or answer.status_code in _PASSING_STATUSES
+    retry_after = retry_after_seconds(answer.headers.get("retry-after"), now=time.time())
+    # Too many requests, or down until a time that it knows: no job's doing. Any other 5xx may be.
+    told_to_wait = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and retry_after is not None
     return TransportError(
         f"the analysis server answered {answer.status_code}",
         retryable=passing,
-        retry_after=retry_after_seconds(answer.headers.get("retry-after"), now=time.time()),
+        systemic=told_to_wait or answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
+        retry_after=retry_after if passing else None,
     )
 
 

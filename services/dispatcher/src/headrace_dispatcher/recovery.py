@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final
 
 from headrace_common.contracts.analysis import ANALYSIS_PROGRESS
-from headrace_common.contracts.jobs import JobStatus
+from headrace_common.contracts.jobs import DIRECT_UPLOAD_EXPIRES_AT, JobStatus
 from headrace_common.db import Job
 from headrace_dispatcher.settings import DispatcherSettings
-
-#: A retry waits at most so long in Dramatiq's delay queue, under an id that is not looked up.
-RETRY_DELAY_MAX: Final = timedelta(seconds=300)
 
 
 class Action(Enum):
@@ -21,6 +17,9 @@ class Action(Enum):
     REQUEUE = "requeue"
     #: Put a new Dramatiq message on the lane if the old one is gone.
     REQUEUE_IF_LOST = "requeue_if_lost"
+    #: Put a new Dramatiq message on the lane if the old one is gone, or has been in a worker's
+    #: hands all the time.
+    REQUEUE_IF_STUCK = "requeue_if_stuck"
     #: Send the job to the analysis servers once more.
     ASK_AGAIN = "ask_again"
     #: End the job with a reason.
@@ -40,13 +39,25 @@ def plan_recovery(job: Job, settings: DispatcherSettings, *, now: datetime) -> R
     """Decide what a job needs that has been in its stage since `job.stage_entered_at`.
 
     Returns:
-        None while the job is within its time.
+        None while the job is within its time, or waits until a time that its row says.
     """
+    if job.retry_at is not None and now < job.retry_at + _patience(job, settings):
+        return None
     if job.status == JobStatus.QUEUED_FOR_ANALYSIS:
         return _unanswered(job, settings, now=now)
+    if job.status == JobStatus.UPLOADING and DIRECT_UPLOAD_EXPIRES_AT in job.input:
+        return None  # the client has time of its own; ingest-api ends it
     due = {rule.status.value: rule for rule in _rules(settings, now - job.stage_entered_at)}
     # A version after this one may know more statuses: they are its own affair.
     return due[job.status].recovery if job.status in due else None
+
+
+def _patience(job: Job, settings: DispatcherSettings) -> timedelta:
+    """Return how long after its `retry_at` a job may be where it is."""
+    if job.status == JobStatus.QUEUED_FOR_ANALYSIS:
+        return timedelta()
+    # Until then it belongs to those who look for jobs whose wait is over.
+    return timedelta(seconds=settings.lost_after_seconds)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ def _rules(settings: DispatcherSettings, age: timedelta) -> list[_Rule]:
     """Return the rules whose limit `age` exceeds, the longer limit of a status last."""
     lost_after = timedelta(seconds=settings.lost_after_seconds)
     lost = Recovery(Action.REQUEUE_IF_LOST, "message_lost", "its message was lost")
+    stage = timedelta(seconds=settings.job_stage_timeout_seconds)
+    stuck = Recovery(Action.REQUEUE_IF_STUCK, "stage_timed_out", "no end of the stage in its time")
     rules = [
         _Rule(
             JobStatus.UPLOADING,
@@ -72,12 +85,9 @@ def _rules(settings: DispatcherSettings, age: timedelta) -> list[_Rule]:
             Recovery(Action.REQUEUE, "never_queued", "the queue had not taken the job"),
         ),
         _Rule(JobStatus.QUEUED, lost_after, lost),
-        _Rule(JobStatus.PROCESSING, lost_after + RETRY_DELAY_MAX, lost),
-        _Rule(
-            JobStatus.PROCESSING,
-            2 * timedelta(seconds=settings.job_stage_timeout_seconds),
-            Recovery(Action.REQUEUE, "stage_timed_out", "no end of the stage within its time"),
-        ),
+        _Rule(JobStatus.PROCESSING, lost_after, lost),
+        _Rule(JobStatus.QUEUED, stage, stuck),
+        _Rule(JobStatus.PROCESSING, 2 * stage, stuck),
     ]
     return [rule for rule in sorted(rules, key=lambda rule: rule.limit) if age > rule.limit]
 

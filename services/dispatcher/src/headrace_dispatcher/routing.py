@@ -9,7 +9,7 @@ from typing import Protocol
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
-from headrace_dispatcher.transports import TransportName, choose_transport
+from headrace_dispatcher.transports import Dispatch, TransportName, choose_transport
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class Routing(Protocol):
     def in_use(self) -> frozenset[TransportName]:
         """Return the sides that new jobs may take now."""
 
+    def taken(self, job: Job, dispatch: Dispatch, route: Route) -> None:
+        """Hear that a job's side took it. Never waits, never fails."""
+
     def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
         """Count what became of attempts to send over `name`."""
 
@@ -67,6 +70,9 @@ class EnvironmentRouting:
     def in_use(self) -> frozenset[TransportName]:
         """Return the one side."""
         return frozenset({choose_transport(use_sqs=self._use_sqs, pinned=None)})
+
+    def taken(self, job: Job, dispatch: Dispatch, route: Route) -> None:
+        """Do nothing: no copy is wanted."""
 
     def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
         """Count nothing: there is nothing to compare."""

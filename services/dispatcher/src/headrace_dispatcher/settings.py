@@ -5,17 +5,21 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from headrace_common.settings import (
+    CircuitSettings,
     DatabaseSettings,
     HttpUrlText,
     ProcessSettings,
-    RedisSettings,
-    SqsSettings,
     WebhookSettings,
 )
+from headrace_dispatcher.dead.settings import DeadLetterSettings
 
 
 class DispatcherSettings(
-    ProcessSettings, DatabaseSettings, RedisSettings, SqsSettings, WebhookSettings
+    ProcessSettings,
+    DatabaseSettings,
+    DeadLetterSettings,
+    WebhookSettings,
+    CircuitSettings,
 ):
     """Everything that the dispatcher can be told by environment."""
 
@@ -47,6 +51,9 @@ class DispatcherSettings(
     )
     retry_base_seconds: float = Field(
         default=10, gt=0, description="First delay of a retry; each further one is four times it"
+    )
+    retry_poll_seconds: float = Field(
+        default=0.5, gt=0, le=60, description="How often jobs are looked for whose wait is over"
     )
     sweep_interval_seconds: float = Field(default=5, gt=0, le=300)
     lost_after_seconds: float = Field(

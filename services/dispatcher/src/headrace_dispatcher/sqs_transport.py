@@ -52,18 +52,23 @@ class SqsTransport:
         except ClientError as error:
             raise _client_error(error) from error
         except BotoCoreError as error:
-            raise TransportError(f"SQS does not answer: {error}", retryable=True) from error
+            raise TransportError(
+                f"SQS does not answer: {error}", retryable=True, systemic=True
+            ) from error
         results: dict[str, Receipt | TransportError] = {
             taken["Id"]: Receipt({"sqs_message_id": taken["MessageId"]})
             for taken in answer.get("Successful", [])
         }
         for refused in answer.get("Failed", []):
             reason = f"SQS refused the message: {refused['Code']} {refused.get('Message', '')}"
+            passing = not refused["SenderFault"]
             results[refused["Id"]] = TransportError(
-                reason.strip(), retryable=not refused["SenderFault"]
+                reason.strip(), retryable=passing, systemic=passing
             )
         log.info("dispatcher.batch_sent", entries=len(batch), refused=len(answer.get("Failed", [])))
-        unanswered = TransportError("SQS said nothing of the message", retryable=True)
+        unanswered = TransportError(
+            "SQS said nothing of the message", retryable=True, systemic=True
+        )
         return [results.get(str(index), unanswered) for index in range(len(batch))]
 
     def close(self) -> None:
@@ -94,7 +99,7 @@ def _client_error(error: ClientError) -> TransportError:
     code = error.response["Error"]["Code"]
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     final = 400 <= status < 500 and status != 429 and code in _FINAL_CODES
-    return TransportError(f"SQS answered {code}: {error}", retryable=not final)
+    return TransportError(f"SQS answered {code}: {error}", retryable=not final, systemic=not final)
 
 
 #: Asking again with the same words cannot help.

@@ -1,21 +1,24 @@
 """The sweep: looks for jobs that got stuck, and gets them going or ends them with a reason.
 
 Whatever dies or is flushed between two steps of a job, its row is still there; the sweep
-finds it. One dispatcher sweeps at a time. A loop drives it until the scheduler does.
+finds it. Every dispatcher sweeps, and none holds what another needs: a job is changed only as it
+was read, so that of several that found it one acts, and one that was frozen in between does not.
 """
 
-import threading
+import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
-from prometheus_client import Counter
-from sqlalchemy import select, text, tuple_
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from headrace_common.broker import QueueUnavailableError, lost_messages, new_message, send
+from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
@@ -23,7 +26,7 @@ from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import continue_trace
 from headrace_dispatcher.asking import AskingAgain
-from headrace_dispatcher.dispatch import Dispatching
+from headrace_dispatcher.lookup import MessageLookup
 from headrace_dispatcher.recovery import Action, Recovery, plan_recovery
 from headrace_dispatcher.settings import DispatcherSettings
 
@@ -32,77 +35,74 @@ log = structlog.get_logger()
 _RECOVERED: Final = Counter(
     "headrace_jobs_recovered_total", "Jobs that the sweep acted on", ["action", "code"]
 )
-#: Advisory lock of whoever sweeps: "sweep" in hex.
-_SWEEP_LOCK: Final = 0x7377656570
+_SECONDS: Final = Histogram(
+    "headrace_sweep_duration_seconds",
+    "Time of one round of the sweep",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60),
+)
+_SUCCEEDED: Final = Gauge(
+    "headrace_sweep_last_success_timestamp_seconds", "When a round of the sweep ended well"
+)
 #: Rows looked at in one round. A long lane is gone through over several rounds.
 _ROUND_ROWS: Final = 2_000
+#: Jobs that are changed in one transaction.
+_BATCH: Final = 100
+#: Shortest pause between two rounds of one pass.
+_LEAST_PAUSE_SECONDS: Final = 0.2
+
+_Plan = tuple[Job, Recovery]
 
 
 class Sweep:
-    """Goes through open audio jobs, round after round."""
+    """Goes through open audio jobs, round after round. For one thread."""
 
     def __init__(
         self,
         database: Database,
         store: JobStore,
-        dispatching: Dispatching,
+        asking: AskingAgain,
         broker: RedisBroker,
         settings: DispatcherSettings,
     ) -> None:
-        """Work with these; nothing happens before `start`."""
+        """Work with these."""
         self._database = database
         self._store = store
-        self._asking = AskingAgain(dispatching, store)
+        self._asking = asking
         self._broker = broker
+        self._lookup = MessageLookup(broker)
         self._settings = settings
         self._cursor: tuple[datetime, str] | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
 
-    def start(self) -> None:
-        """Sweep every SWEEP_INTERVAL_SECONDS."""
-        self._thread.start()
+    def step(self) -> float:
+        """Do one round, and return the seconds until the next.
 
-    def check(self) -> None:
-        """Check that the loop lives.
-
-        Raises:
-            RuntimeError: it does not.
+        Within a pass through many jobs the pause is as long as the round took, so that a sweep
+        never takes more than half of one connection.
         """
-        if not self._thread.is_alive():
-            raise RuntimeError("the sweep has ended")
-
-    def stop(self) -> None:
-        """End the loop after what is in hand, which takes seconds."""
-        self._stop.set()
-        self._thread.join()
+        started = time.monotonic()
+        try:
+            self.round()
+        except (SQLAlchemyError, QueueUnavailableError) as error:
+            log.warning("dispatcher.sweep_postponed", error=str(error)[:500])
+            return self._settings.sweep_interval_seconds
+        seconds = time.monotonic() - started
+        _SECONDS.observe(seconds)
+        _SUCCEEDED.set_to_current_time()
+        if self._cursor is None:
+            return self._settings.sweep_interval_seconds
+        return min(max(seconds, _LEAST_PAUSE_SECONDS), self._settings.sweep_interval_seconds)
 
     def round(self) -> int:
-        """Look at the next rows, if nobody else does, and return how many were acted on."""
-        with self._database.begin() as session:
-            mine = session.scalar(
-                text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SWEEP_LOCK}
-            )
-            if not mine:
-                return 0
-            due = self._due(self._next_jobs())
-            unanswered = [pair for pair in due if pair[1].action is Action.ASK_AGAIN]
-            others = [pair for pair in due if pair[1].action is not Action.ASK_AGAIN]
-            recovered = sum(self._recovered(job, plan) for job, plan in others)
-            asked = self._asking.ask([job for job, _ in unanswered])
-        for plan in (plan for job, plan in unanswered if job.id in asked):
+        """Look at the next rows, and return how many were acted on."""
+        due = self._due(self._next_jobs())
+        unanswered = [pair for pair in due if pair[1].action is Action.ASK_AGAIN]
+        others = [pair for pair in due if pair[1].action is not Action.ASK_AGAIN]
+        acted = [pair for batch in _batches(others) for pair in self._recover(batch)]
+        asked = self._asking.ask([job for job, _ in unanswered])
+        acted += [(job, plan) for job, plan in unanswered if job.id in asked]
+        for _, plan in acted:
             _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
-        return recovered + len(asked)
-
-    def _loop(self) -> None:
-        while not self._stop.wait(self._settings.sweep_interval_seconds):
-            try:
-                self.round()
-            except (SQLAlchemyError, QueueUnavailableError) as error:
-                log.warning("dispatcher.sweep_postponed", error=str(error)[:500])
-            except Exception:
-                # Whatever else it is, the next round gets its chance.
-                log.exception("dispatcher.sweep_failed")
+        return len(acted)
 
     def _next_jobs(self) -> list[Job]:
         """Return the next rows from where the last round ended, oldest stage first."""
@@ -125,74 +125,106 @@ class Sweep:
         self._cursor = (jobs[-1].stage_entered_at, jobs[-1].id) if full else None
         return jobs
 
-    def _due(self, jobs: list[Job]) -> list[tuple[Job, Recovery]]:
-        """Return the jobs that need something, and what; lost messages are looked up at once."""
+    def _due(self, jobs: list[Job]) -> list[_Plan]:
+        """Return the jobs that need something, and what; messages are looked up together."""
         now = datetime.now(UTC)
         planned = [
             (job, plan) for job in jobs if (plan := plan_recovery(job, self._settings, now=now))
         ]
-        lost: set[str] = set()
+        gone = self._looked_up(planned, Action.REQUEUE_IF_LOST) | self._looked_up(
+            planned, Action.REQUEUE_IF_STUCK
+        )
+        sure = {Action.REQUEUE, Action.ASK_AGAIN, Action.FAIL}
+        return [
+            (job, plan)
+            for job, plan in planned
+            if plan.action in sure or (job.queue_message_id or "") in gone
+        ]
+
+    def _looked_up(self, planned: list[_Plan], action: Action) -> set[str]:
+        """Return the messages of the jobs with that action which are not where they should be."""
+        look = self._lookup.lost if action is Action.REQUEUE_IF_LOST else self._lookup.stuck
+        gone: set[str] = set()
         for lane in Lane:
             ids = [
                 job.queue_message_id or ""
                 for job, plan in planned
-                if plan.action is Action.REQUEUE_IF_LOST and job.lane == lane
+                if plan.action is action and job.lane == lane
             ]
             if ids:
-                lost.update(lost_messages(self._broker, lane.queue_name, ids))
-        return [
-            (job, plan)
-            for job, plan in planned
-            if plan.action is not Action.REQUEUE_IF_LOST or (job.queue_message_id or "") in lost
-        ]
+                gone |= look(lane, ids)
+        return gone
 
-    def _recovered(self, job: Job, plan: Recovery) -> bool:
+    def _recover(self, batch: Sequence[_Plan]) -> list[_Plan]:
+        """Act on jobs that are still as they were read, and return these."""
+        try:
+            with self._database.begin() as session:
+                unchanged = _unchanged(session, [job for job, _ in batch])
+                acted = [pair for pair in batch if pair[0].id in unchanged]
+                changes = [_change(job, plan) for job, plan in acted]
+                outcomes = self._store.apply_in(session, changes)
+        except SQLAlchemyError:
+            raise  # the others would fare no better
+        except Exception:
+            # A few jobs at fault must not keep those behind them waiting for ever.
+            log.exception("dispatcher.jobs_not_recovered", jobs=[job.id for job, _ in batch])
+            return []
+        self._store.publish(outcomes)
+        for (job, plan), change in zip(acted, changes, strict=True):
+            self._tell(job, plan, change)
+        return acted
+
+    def _tell(self, job: Job, plan: Recovery, change: Change) -> None:
+        """Send the message that the row knows by now.
+
+        Row first: a message whose row does not know it would be taken for lost again, while a
+        row whose message was never sent is found by a later round.
+        """
         with continue_trace(job.trace, "recover job", job_id=job.id):
             log.warning("dispatcher.job_recovered", code=plan.code, action=plan.action.value)
-            try:
-                self._recover(job, plan)
-            except (SQLAlchemyError, QueueUnavailableError):
-                raise  # the others would fare no better
-            except Exception:
-                # One job at fault must not keep those behind it waiting for ever.
-                log.exception("dispatcher.job_not_recovered")
-                return False
-        _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
-        return True
+            if change.queue_message_id is not None:
+                lane = Lane(job.lane)
+                message = new_message(
+                    dispatch_actor(lane),
+                    lane.queue_name,
+                    DispatchJob(job_id=job.id),
+                    message_id=change.queue_message_id,
+                )
+                send(self._broker, message)
 
-    def _recover(self, job: Job, plan: Recovery) -> None:
-        if plan.action is Action.FAIL:
-            self._fail(job, plan)
-        else:
-            self._requeue(job, plan)
 
-    def _requeue(self, job: Job, plan: Recovery) -> None:
-        lane, message_id = Lane(job.lane), str(uuid4())
-        target = JobStatus.QUEUED if job.status == JobStatus.QUEUING else JobStatus(job.status)
-        change = Change(
-            job_id=job.id,
-            to=target,
-            message=f"Queued again: {plan.reason}",
-            data={"code": plan.code},
-            queue_message_id=message_id,
-            only_from=frozenset({JobStatus(job.status)}),
-            restarts_stage=True,
-        )
-        # Row first: a message whose row does not know it would be taken for lost again, while a
-        # row whose message was never sent is found by the next round.
-        if self._store.apply([change])[0].applied:
-            payload = DispatchJob(job_id=job.id)
-            send(
-                self._broker,
-                new_message(dispatch_actor(lane), lane.queue_name, payload, message_id=message_id),
-            )
+def _unchanged(session: Session, jobs: Sequence[Job]) -> set[str]:
+    """Lock the jobs to which nothing has happened since they were read, and return their ids."""
+    as_read = [(job.id, job.event_sequence, job.stage_entered_at) for job in jobs]
+    query = (
+        select(Job.id)
+        .where(tuple_(Job.id, Job.event_sequence, Job.stage_entered_at).in_(as_read))
+        .with_for_update(skip_locked=True)
+    )
+    return set(session.scalars(query))
 
-    def _fail(self, job: Job, plan: Recovery) -> None:
-        change = Change(
+
+def _change(job: Job, plan: Recovery) -> Change:
+    status = JobStatus(job.status)
+    if plan.action is Action.FAIL:
+        return Change(
             job_id=job.id,
             to=JobStatus.FAILED,
             message=f"Timed out: {plan.reason}",
             failure=Failure(plan.code, plan.reason),
-            only_from=frozenset({JobStatus(job.status)}),
+            only_from=frozenset({status}),
         )
-        self._store.apply([change])
+    return Change(
+        job_id=job.id,
+        to=JobStatus.QUEUED if status is JobStatus.QUEUING else status,
+        message=f"Queued again: {plan.reason}",
+        data={"code": plan.code},
+        queue_message_id=str(uuid4()),
+        only_from=frozenset({status}),
+        restarts_stage=True,
+    )
+
+
+def _batches(pairs: list[_Plan]) -> Iterator[list[_Plan]]:
+    for start in range(0, len(pairs), _BATCH):
+        yield pairs[start : start + _BATCH]

@@ -51,14 +51,24 @@ class TransportError(Exception):
 
     Attributes:
         retryable: whether trying again can help.
+        systemic: the other side is at fault, whichever job it had been; not set where the job
+            may be, because it makes the other side fail.
         retry_after: seconds that the other side asked to wait.
     """
 
-    def __init__(self, reason: str, *, retryable: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retryable: bool,
+        systemic: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         """Make the error with a reason that people can read."""
         super().__init__(reason)
         self.reason = reason
         self.retryable = retryable
+        self.systemic = systemic
         self.retry_after = retry_after
 
 

@@ -177,7 +177,15 @@ class JobStore:
             for index, change in enumerate(changes)
         ]
 
-    def hold(self, job_id: str, *, until: datetime, waiting_for: str, message: str) -> bool:
+    def hold(
+        self,
+        job_id: str,
+        *,
+        until: datetime,
+        waiting_for: str,
+        message: str,
+        gives_back: bool = True,
+    ) -> bool:
         """Let a job wait because a dependency is at fault, which costs it none of its tries.
 
         Its status stays; the delivery under way, if one was counted, is given back. Only the
@@ -189,6 +197,7 @@ class JobStore:
             until: when it is to be tried again.
             waiting_for: the dependency.
             message: for people.
+            gives_back: whether a delivery was counted for the try that this ends.
 
         Returns:
             Whether it waits; not if it has gone on or ended meanwhile.
@@ -201,7 +210,7 @@ class JobStore:
             first = job.waiting_for != waiting_for
             job.retry_at, job.waiting_for = until, waiting_for
             job.stage_entered_at = job.updated_at = func.clock_timestamp()
-            if job.status == JobStatus.PROCESSING:
+            if gives_back and job.status == JobStatus.PROCESSING:
                 job.deliveries = max(job.deliveries - 1, 0)
             if first:
                 job.message = message

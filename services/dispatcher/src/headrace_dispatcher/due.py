@@ -1,0 +1,153 @@
+"""Jobs whose wait is over get a message again.
+
+Every dispatcher looks, and none waits for another's locks: what one has taken the others skip.
+The row is changed before the message is sent. If that is not sent, because Redis is away or the
+process dies between the two, the row says again that it waits, or the sweep finds it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from prometheus_client import Counter
+from sqlalchemy import text
+
+from headrace_common.broker import QueueUnavailableError, new_message, send
+from headrace_common.circuit import CircuitState
+from headrace_common.contracts.lanes import Lane
+from headrace_common.contracts.messages import DispatchJob, dispatch_actor
+from headrace_common.db import Database
+from headrace_common.telemetry import continue_trace
+from headrace_dispatcher.circuits import Circuits
+from headrace_dispatcher.retries import MAX_DELAY_SECONDS
+
+log = structlog.get_logger()
+
+#: Jobs that are taken at once.
+_BATCH: Final = 100
+#: Nobody is told to wait longer than half of this: the clock of whoever said so was wrong.
+_LONGEST_WAIT: Final = timedelta(seconds=4 * MAX_DELAY_SECONDS)
+#: Until another try to send what Redis did not take.
+_UNSENT_SECONDS: Final = 1.0
+
+_DUE: Final = Counter(
+    "headrace_jobs_due_total", "Jobs that got a message again after their wait", ["lane"]
+)
+
+# No event: the timeline tells why a job waits, and then that it was picked up.
+_TAKE: Final = text("""
+WITH due AS (
+    SELECT id FROM jobs
+    WHERE retry_at IS NOT NULL AND (retry_at <= now() OR retry_at > now() + :longest)
+      AND kind = 'audio_analysis' AND status IN ('queuing', 'queued', 'processing')
+    ORDER BY retry_at, id LIMIT :most
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET queue_message_id = gen_random_uuid()::text, retry_at = NULL,
+    stage_entered_at = clock_timestamp(), updated_at = clock_timestamp()
+FROM due WHERE jobs.id = due.id
+RETURNING jobs.id, jobs.lane, jobs.queue_message_id, jobs.trace
+""")
+# Only what nobody has touched since: its message is the one that was not sent.
+_PUT_BACK: Final = text("""
+UPDATE jobs SET retry_at = now() + make_interval(secs => :seconds)
+WHERE id = ANY(:ids) AND queue_message_id = ANY(:message_ids) AND retry_at IS NULL
+  AND status IN ('queuing', 'queued', 'processing')
+""")
+_RELEASE: Final = text("""
+UPDATE jobs SET retry_at = now() + random() * make_interval(secs => :spread)
+WHERE waiting_for = ANY(:dependencies) AND retry_at > now() + make_interval(secs => :spread)
+  AND kind = 'audio_analysis' AND status IN ('queuing', 'queued', 'processing')
+""")
+
+
+@dataclass(frozen=True)
+class _DueJob:
+    id: str
+    lane: Lane
+    message_id: str
+    trace: dict[str, str]
+
+
+class DueJobs:
+    """Finds jobs whose `retry_at` has come. Its `step` is for one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: RedisBroker,
+        circuits: Circuits,
+        *,
+        poll_seconds: float,
+    ) -> None:
+        """Look every `poll_seconds`; nothing happens before the first step."""
+        self._database = database
+        self._broker = broker
+        self._circuits = circuits
+        self._poll_seconds = poll_seconds
+        self._at_fault: frozenset[str] = frozenset()
+
+    def step(self) -> float:
+        """Queue one batch of jobs that are due.
+
+        Returns:
+            Seconds until the next step: none while there is more.
+        """
+        self._release()
+        jobs = self._take()
+        for index, job in enumerate(jobs):
+            try:
+                self._send(job)
+            except QueueUnavailableError as error:
+                self._put_back(jobs[index:])
+                log.warning("dispatcher.due_postponed", jobs=len(jobs) - index, error=str(error))
+                return _UNSENT_SECONDS
+        if jobs:
+            log.info("dispatcher.due_queued", jobs=len(jobs))
+        return 0.0 if len(jobs) == _BATCH else self._poll_seconds
+
+    def _take(self) -> list[_DueJob]:
+        with self._database.begin() as session:
+            rows = session.execute(_TAKE, {"longest": _LONGEST_WAIT, "most": _BATCH}).all()
+        return [_DueJob(row.id, Lane(row.lane), row.queue_message_id, row.trace) for row in rows]
+
+    def _send(self, job: _DueJob) -> None:
+        with continue_trace(job.trace, "queue due job", job_id=job.id):
+            message = new_message(
+                dispatch_actor(job.lane),
+                job.lane.queue_name,
+                DispatchJob(job_id=job.id),
+                message_id=job.message_id,
+            )
+            send(self._broker, message)
+        _DUE.labels(lane=job.lane).inc()
+
+    def _put_back(self, jobs: Sequence[_DueJob]) -> None:
+        with self._database.begin() as session:
+            session.execute(
+                _PUT_BACK,
+                {
+                    "ids": [job.id for job in jobs],
+                    "message_ids": [job.message_id for job in jobs],
+                    "seconds": _UNSENT_SECONDS,
+                },
+            )
+
+    def _release(self) -> None:
+        """Let those go on soon that wait for a dependency which answers again."""
+        at_fault = frozenset(
+            view.dependency
+            for view in self._circuits.views()
+            if view.state is not CircuitState.CLOSED
+        )
+        recovered = self._at_fault - at_fault
+        if recovered:
+            self._let_go(recovered)
+        self._at_fault = at_fault
+
+    def _let_go(self, dependencies: Collection[str]) -> None:
+        with self._database.begin() as session:
+            session.execute(_RELEASE, {"dependencies": list(dependencies), "spread": 1.0})
