@@ -5,13 +5,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .tools/train/bin
+JOBS ?= 400
+FAULTS ?= 30
+MINUTES ?= 5
+SEED ?= 1
 SOURCES := libs services cli examples models tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
 	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-torch outages check format bench reference lock train clean
+.PHONY: help setup demo up down test test-torch outages chaos check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +57,10 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 format: setup ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+chaos: setup ## Break a running stack and check every job: JOBS=400 FAULTS=30 MINUTES=5 SEED=1
+	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos --jobs $(JOBS) --faults $(FAULTS) \
+		--minutes $(MINUTES) --seed $(SEED)
 
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
