@@ -1,9 +1,10 @@
 """The dispatcher's process: its worker, its sweep, and a small HTTP API beside them."""
 
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio.to_thread
 from fastapi import Depends, FastAPI
@@ -40,6 +41,9 @@ from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
 from headrace_dispatcher.transports import Receipt, Transport, TransportName
+
+#: A step beside the lanes takes milliseconds; one that waits for a server is left to itself.
+_STEP_GRACE_SECONDS: Final = 10.0
 
 
 class LaneState(BaseModel):
@@ -150,8 +154,10 @@ class Dispatcher:
         for repeater in self.repeaters:
             repeater.ask_to_stop()
         self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
+        until = time.monotonic() + _STEP_GRACE_SECONDS
         for repeater in self.repeaters:
-            repeater.join(timeout_seconds=self.settings.shutdown_grace_seconds)
+            repeater.join(timeout_seconds=max(0.0, until - time.monotonic()))
+        self.rollout.stop()
         self.bridge.close()
         self.dead_letters.close()
         self.broker.close()
