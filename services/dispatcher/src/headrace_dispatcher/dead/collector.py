@@ -12,7 +12,6 @@ import structlog
 from sqlalchemy import func, select
 
 from headrace_common.db import Database, DeadLetter
-from headrace_common.repeat import Repeater
 from headrace_dispatcher.dead.letter import Source, State
 from headrace_dispatcher.dead.metrics import LETTERS, OLDEST_SECONDS, SOURCE_FAULTS
 from headrace_dispatcher.dead.tidying import Tidying
@@ -42,7 +41,7 @@ class Collector:
         *,
         interval_seconds: float,
     ) -> None:
-        """Make it; nothing happens before `start`.
+        """Make it.
 
         Args:
             database: where the letters go.
@@ -54,35 +53,11 @@ class Collector:
         self._sources = sources
         self._interval_seconds = interval_seconds
         self._tidying = tidying
-        self._stopping = False
-        self._repeater = Repeater("dead-letters", self.step)
-
-    def start(self) -> None:
-        """Look every interval."""
-        self._repeater.start()
-
-    def check(self) -> None:
-        """Check that the thread lives.
-
-        Raises:
-            RuntimeError: it does not.
-        """
-        self._repeater.check_alive()
-
-    def ask_to_stop(self) -> None:
-        """Let the source that is looked at be the last."""
-        self._stopping = True
-        self._repeater.ask_to_stop()
-
-    def join(self, *, timeout_seconds: float) -> None:
-        """Wait for it."""
-        self._repeater.join(timeout_seconds=timeout_seconds)
 
     def step(self) -> float:
         """Look once; return the seconds until the next look."""
         for source in self._sources:
-            if not self._stopping:
-                self._look(source)
+            self._look(source)
         self._tidy()
         self._measure()
         return self._interval_seconds

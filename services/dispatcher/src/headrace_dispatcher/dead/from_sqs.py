@@ -35,8 +35,6 @@ log = structlog.get_logger()
 
 #: Time that keeping a batch may take before another replica gets it too.
 _VISIBILITY_SECONDS: Final = 60
-#: A short poll asks only some of SQS's servers.
-_WAIT_SECONDS: Final = 1
 _FIFO: Final = ".fifo"
 _NO_QUEUE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
@@ -68,9 +66,17 @@ class SqsLetters:
 
     source = Source.SQS
 
-    def __init__(self, client: "SQSClient", keep: Keep, queue: Queue) -> None:
-        """Look for what died in `queue`."""
+    def __init__(self, client: "SQSClient", keep: Keep, queue: Queue, *, wait_seconds: int) -> None:
+        """Make it.
+
+        Args:
+            client: of SQS.
+            keep: makes letters durable.
+            queue: whose dead letters are looked for.
+            wait_seconds: of one poll; without a wait only some of SQS's servers are asked.
+        """
         self._client = client
+        self._wait_seconds = wait_seconds
         self._keep = keep
         self._queue = queue
 
@@ -108,7 +114,7 @@ class SqsLetters:
         answer = self._client.receive_message(
             QueueUrl=dead.url,
             MaxNumberOfMessages=SQS_MAX_BATCH_ENTRIES,
-            WaitTimeSeconds=_WAIT_SECONDS,
+            WaitTimeSeconds=self._wait_seconds,
             VisibilityTimeout=_VISIBILITY_SECONDS,
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["All"],

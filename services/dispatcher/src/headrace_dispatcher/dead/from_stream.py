@@ -11,7 +11,6 @@ import redis
 
 from headrace_common.contracts.cctv import (
     REPORT_FIELD,
-    REPORTS_SUFFIX,
     MalformedEntryError,
     PreprocessEntry,
 )
@@ -33,7 +32,6 @@ _BATCH: Final = 100
 LETTER_FIELDS: Final = frozenset(
     {"reason", "code", "failedAt", "sourceId", "deliveries", "consumer", "fieldsDropped"}
 )
-DEAD_REPORTS_SUFFIX: Final = f"{REPORTS_SUFFIX}:dlq"
 
 
 class StreamLetters:
@@ -135,7 +133,7 @@ def report_letter(
         code=told.get("code") or "report_refused",
         reason=told.get("reason") or "the report does not say why",
         payload={"dead_stream": dead_stream, **pack_fields(fields)},
-        died_at=_died_at(None, entry_id),
+        died_at=_died_at(told.get("failedAt"), entry_id),
         job_id=storable_id(report.get("job_id")),
         at_source=True,
     )

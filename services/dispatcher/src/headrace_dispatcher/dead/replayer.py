@@ -13,7 +13,6 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from headrace_common.db import Database, DeadLetter, Job
-from headrace_common.repeat import Repeater
 from headrace_dispatcher.dead.effects import (
     After,
     CannotReplayError,
@@ -51,31 +50,10 @@ class Replayer:
     """Replays what is due."""
 
     def __init__(self, database: Database, effects: Effects) -> None:
-        """Make it; nothing happens before `start`."""
+        """Replay the letters in `database`."""
         self._database = database
         self._effects = effects
         self._paced_at = float("-inf")
-        self._repeater = Repeater("dead-replays", self.step)
-
-    def start(self) -> None:
-        """Replay in a thread."""
-        self._repeater.start()
-
-    def check(self) -> None:
-        """Check that the thread lives.
-
-        Raises:
-            RuntimeError: it does not.
-        """
-        self._repeater.check_alive()
-
-    def ask_to_stop(self) -> None:
-        """Let the replay under way be the last."""
-        self._repeater.ask_to_stop()
-
-    def join(self, *, timeout_seconds: float) -> None:
-        """Wait for it."""
-        self._repeater.join(timeout_seconds=timeout_seconds)
 
     def step(self) -> float:
         """Replay one letter, if one is due; then at once the next."""

@@ -5,26 +5,27 @@ from typing import Final
 
 from dramatiq.brokers.redis import RedisBroker
 
-from headrace_common.contracts.cctv import REPORTS_SUFFIX
+from headrace_common.contracts.cctv import DEAD_REPORTS_SUFFIX, REPORTS_SUFFIX
 from headrace_common.db import Database
 from headrace_common.jobs import JobStore
 from headrace_common.jobs.restart import JobRestarts
 from headrace_common.redis_client import redis_client
+from headrace_common.repeat import Repeater
 from headrace_common.sqs import sqs_client
 from headrace_dispatcher.dead.collector import Collector, LetterSource
 from headrace_dispatcher.dead.effects import Ask, Effects
 from headrace_dispatcher.dead.from_dramatiq import DramatiqLetters
 from headrace_dispatcher.dead.from_inbox import InboxLetters
 from headrace_dispatcher.dead.from_sqs import SqsLetters, queues_of
-from headrace_dispatcher.dead.from_stream import DEAD_REPORTS_SUFFIX, StreamLetters
+from headrace_dispatcher.dead.from_stream import StreamLetters
 from headrace_dispatcher.dead.keeping import keeper
 from headrace_dispatcher.dead.letter import Source
 from headrace_dispatcher.dead.replayer import Replayer
 from headrace_dispatcher.dead.settings import DeadLetterSettings
 from headrace_dispatcher.dead.tidying import Tidying
 
-#: Longest that a look at one source, or one replay, takes to end.
-_STOP_SECONDS: Final = 30.0
+#: Of SQS; one queue is polled after the other, so that a stop waits for some of these.
+_POLL_SECONDS: Final = 1
 #: SQS answers a poll of a second well within; a stop waits for it.
 _READ_SECONDS: Final = 10.0
 
@@ -40,7 +41,7 @@ class DeadLetters:
         settings: DeadLetterSettings,
         ask: Ask,
     ) -> None:
-        """Put the parts together; nothing runs before `start`.
+        """Put the parts together; nothing runs before its repeaters do.
 
         Args:
             database: where jobs and letters are.
@@ -73,7 +74,8 @@ class DeadLetters:
             InboxLetters(database),
         ]
         if self._sqs is not None:
-            sources += [SqsLetters(self._sqs, keep, queue) for queue in queues]
+            wait = int(min(_POLL_SECONDS, settings.dead_letter_interval_seconds))
+            sources += [SqsLetters(self._sqs, keep, queue, wait_seconds=wait) for queue in queues]
         retention = timedelta(days=settings.dead_letter_retention_days)
         self.collector = Collector(
             database,
@@ -84,28 +86,11 @@ class DeadLetters:
         restarts = JobRestarts(database, store, broker, stream=stream)
         effects = Effects(store, broker, restarts, ask, self._sqs)
         self.replayer = Replayer(database, effects)
-
-    def start(self) -> None:
-        """Collect and replay, each in a thread."""
-        self.collector.start()
-        self.replayer.start()
-
-    def check(self) -> None:
-        """Check that both threads live.
-
-        Raises:
-            RuntimeError: one does not.
-        """
-        self.collector.check()
-        self.replayer.check()
-
-    def stop(self) -> None:
-        """End what is in hand, and close the connections."""
-        for part in (self.collector, self.replayer):
-            part.ask_to_stop()
-        for part in (self.collector, self.replayer):
-            part.join(timeout_seconds=_STOP_SECONDS)
-        self.close()
+        #: To be run by the process.
+        self.repeaters = [
+            Repeater("dead_letters", self.collector.step),
+            Repeater("dead_replays", self.replayer.step),
+        ]
 
     def close(self) -> None:
         """Close the connections."""
