@@ -25,18 +25,24 @@ from headrace_common.contracts import (
     dispatch_actor,
 )
 from headrace_common.contracts.cctv import (
+    CANCELLED_SUFFIX,
+    DEAD_REPORTS_SUFFIX,
     DEFAULT_CONTAINER,
     DEFAULT_DLQ_STREAM,
     DEFAULT_GROUP,
     DEFAULT_STREAM,
     DEFAULT_UPLOAD_PREFIX,
     DELAYED_SUFFIX,
+    PAUSED_SUFFIX,
     REPORTS_SUFFIX,
     RESULTS_GROUP,
+    SETTLED_SUFFIX,
     ArtifactName,
     CctvReport,
     CctvResult,
+    CctvState,
     PreprocessEntry,
+    SettledJob,
     job_folder,
     set_timestamp,
 )
@@ -211,13 +217,21 @@ def test_the_result_of_a_camera_job() -> None:
 
 
 def test_the_names_of_the_camera_path() -> None:
+    folder = job_folder(DEFAULT_UPLOAD_PREFIX, "L010146", "job-1") + set_timestamp(MOMENT, run=2)
+    settled = SettledJob(job_id="job-1", cctv_id="L010146", run=2, folder=f"{folder}/")
     check(
         "cctv-names.json",
         {
             "stream": DEFAULT_STREAM,
             "reports": DEFAULT_STREAM + REPORTS_SUFFIX,
             "delayed": DEFAULT_STREAM + DELAYED_SUFFIX,
+            "cancelled": DEFAULT_STREAM + CANCELLED_SUFFIX,
+            "paused": DEFAULT_STREAM + PAUSED_SUFFIX,
+            "settled": DEFAULT_STREAM + SETTLED_SUFFIX,
+            "settled_job": settled.model_dump(mode="json"),
             "dead_letters": DEFAULT_DLQ_STREAM,
+            "dead_reports": DEFAULT_STREAM + DEAD_REPORTS_SUFFIX,
+            "states": [state.value for state in CctvState],
             "groups": [DEFAULT_GROUP, RESULTS_GROUP],
             "container": DEFAULT_CONTAINER,
             "prefix": DEFAULT_UPLOAD_PREFIX,

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from headrace_common.contracts import JobEvent, JobKind
 from headrace_common.contracts.cctv import (
+    DEAD_REPORTS_SUFFIX,
     MAX_MESSAGE_LENGTH,
     REPORT_FIELD,
     REPORTS_SUFFIX,
@@ -37,10 +38,6 @@ from headrace_results.metrics import REPORTS_RECEIVED, REPORTS_REFUSED
 from headrace_results.reports import read_object
 
 log = structlog.get_logger()
-
-#: Reports that cannot be kept, as entries of the stream of dead letters have them: with the same
-#: fields beside the original ones. Whoever brings dead letters together drops them.
-DEAD_REPORTS_SUFFIX: Final = f"{REPORTS_SUFFIX}:dlq"
 
 
 class ReportIntake:
@@ -144,7 +141,7 @@ class _Refusal:
     reason: str
 
     def letter(self, entry: StreamEntry) -> dict[Any, Any]:
-        """Return the fields of the dead letter."""
+        """Return the fields of the dead letter: what entries that are given up have too."""
         return {
             **entry.fields,
             "reason": self.reason,
