@@ -7,7 +7,7 @@ with one report is undone alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import redis
 import structlog
