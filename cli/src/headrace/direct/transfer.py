@@ -1,7 +1,8 @@
 """Sending parts to S3, several at a time, each tried again while that can help."""
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ from headrace.failures import CommandError, ExitCode
 #: Tries of a part, or of a call to the API: over half a minute in all.
 TRIES: Final = 7
 _LONGEST_WAIT_SECONDS: Final = 15.0
-_TIMEOUT: Final = httpx.Timeout(60, connect=5)
+#: S3 answers once it has a part on its disks.
+_TIMEOUT: Final = httpx.Timeout(60, connect=5, write=20)
+_PIECE_BYTES: Final = 256 * 1024
 #: Refused for good, whatever is sent: the bucket's policy, or a proxy's limit.
 _FINAL_STATUSES: Final = frozenset({401, 404, 405, 411, 413})
 
@@ -29,9 +32,10 @@ class PartRefusedError(Exception):
         self.status = status
 
 
-def patiently() -> Retrying:
+def patiently(sleep: Callable[[float], None] = time.sleep) -> Retrying:
     """Return what tries again while a server is away: with growing pauses, and jitter."""
     return Retrying(
+        sleep=sleep,
         retry=retry_if_exception(_may_pass),
         stop=stop_after_attempt(TRIES),
         wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
@@ -94,7 +98,7 @@ class PartSender:
     def _send(self, number: int) -> str:
         content = self._parts.read(number)
         digest = md5_of(content)
-        for attempt in patiently():
+        for attempt in patiently(self._pause):
             with attempt:
                 if self._stopping.is_set():
                     raise CommandError("the upload was interrupted")
@@ -108,8 +112,19 @@ class PartSender:
         url: dict[str, Any] = answer["urls"][0]
         return url
 
+    def _pause(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+    def _pieces(self, content: bytes) -> Iterator[bytes]:
+        """Yield a part until somebody wants to stop: that need not wait for slow connections."""
+        for start in range(0, len(content), _PIECE_BYTES):
+            if self._stopping.is_set():
+                raise CommandError("the upload was interrupted")
+            yield content[start : start + _PIECE_BYTES]
+
     def _put(self, url: dict[str, Any], content: bytes) -> None:
-        answer = self._http.put(url["url"], content=content, headers=url["headers"])
+        headers = {**url["headers"], "Content-Length": str(len(content))}
+        answer = self._http.put(url["url"], content=self._pieces(content), headers=headers)
         if answer.status_code != 200:
             raise PartRefusedError(url["number"], answer.status_code)
         if answer.headers.get("etag", "").strip('"') != md5_of(content):
