@@ -89,9 +89,12 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         # The emulator's wait is cut short, so that a stop is quick; and killed it loses what
         # came within a second, which real SQS does not.
         "ANALYSIS_WAIT_SECONDS": "2",
+        "ANALYSIS_HEARTBEAT_SECONDS": "2",
         "ANALYSIS_DEADLINE_SECONDS": "120",
         # A server here is back within seconds.
         "RETRY_BASE_SECONDS": "1",
+        "STORAGE_DISCARD_RETRY_SECONDS": "5",
+        "STORAGE_SCAN_SECONDS": "60",
         "LOST_AFTER_SECONDS": "10",
         "CCTV_LOST_AFTER_SECONDS": "10",
         "SWIFT_CONTAINER": DEFAULT_CONTAINER,
