@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from prometheus_client import Gauge
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
-from headrace_common.db import Database, Job
-from headrace_common.jobs.states import HOLDABLE
+from headrace_common.db import Database
 from headrace_dispatcher.circuits import DEPENDENCIES
+from headrace_dispatcher.gate import DATABASE_AWAY
+
+log = structlog.get_logger()
 
 #: It reads an index entry of every open job.
 _PAUSE_SECONDS: Final = 15.0
@@ -32,6 +34,18 @@ _WAITING: Final = Gauge(
 _OVERDUE: Final = Gauge(
     "headrace_jobs_overdue_seconds", "Since the first job that waits should have been queued"
 )
+
+_AGES: Final = text("""
+SELECT status, lane, extract(epoch FROM now() - min(stage_entered_at))
+FROM jobs WHERE finished_at IS NULL AND kind = 'audio_analysis' GROUP BY status, lane
+""")
+# In later statuses `retry_at` means that an analysis server is being asked again.
+_WAITS: Final = text("""
+SELECT coalesce(waiting_for, 'retry') AS reason, count(*), extract(epoch FROM now() - min(retry_at))
+FROM jobs WHERE retry_at IS NOT NULL AND kind = 'audio_analysis'
+    AND status IN ('queuing', 'queued', 'processing')
+GROUP BY reason
+""")
 
 
 @dataclass(frozen=True)
@@ -58,21 +72,13 @@ class JobAges:
         """Measure, and return the seconds until the next time; keep the figures on an error."""
         try:
             self._measure()
-        except SQLAlchemyError:
-            return _PAUSE_SECONDS  # the gate has told already
+        except DATABASE_AWAY as error:
+            log.info("dispatcher.ages_not_measured", error=type(error).__name__)
         return _PAUSE_SECONDS
 
     def _measure(self) -> None:
-        now = func.now()
-        oldest = (
-            select(
-                Job.status, Job.lane, func.extract("epoch", now - func.min(Job.stage_entered_at))
-            )
-            .where(Job.finished_at.is_(None), Job.kind == JobKind.AUDIO_ANALYSIS)
-            .group_by(Job.status, Job.lane)
-        )
         with self._database.begin() as session:
-            ages = {(status, lane): age for status, lane, age in session.execute(oldest)}
+            ages = {(status, lane): age for status, lane, age in session.execute(_AGES)}
             waits = waiting_jobs(session)
         for status in JobStatus.open():
             for lane in Lane:
@@ -85,15 +91,5 @@ class JobAges:
 
 def waiting_jobs(session: Session) -> dict[str, WaitingJobs]:
     """Return the audio jobs that wait in their rows, by what they wait for."""
-    waits_for = func.coalesce(Job.waiting_for, RETRY)
-    rows = session.execute(
-        select(waits_for, func.count(), func.extract("epoch", func.now() - func.min(Job.retry_at)))
-        .where(
-            Job.retry_at.is_not(None),
-            Job.kind == JobKind.AUDIO_ANALYSIS,
-            # In later ones it means that an analysis server is being asked again.
-            Job.status.in_(HOLDABLE),
-        )
-        .group_by(waits_for)
-    )
+    rows = session.execute(_WAITS).all()
     return {name: WaitingJobs(count, float(late)) for name, count, late in rows}
