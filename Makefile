@@ -15,7 +15,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-torch outages chaos check format bench reference lock train clean
+.PHONY: help setup demo up down test test-torch outages chaos chaos-planted check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test-torch: ## Run the tests that need torch, in the training environment
 
 outages: setup ## Redis loses everything with 1,000 jobs under way; Postgres is away for a minute
 	@HEADRACE_OUTAGE_JOBS=1000 HEADRACE_OUTAGE_SECONDS=60 $(BIN)/pytest tests/acceptance/test_outages.py
+
+chaos-planted: setup ## Plant every bug there is, and show that the chaos suite catches each
+	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos.planting
 
 check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)

@@ -1,6 +1,7 @@
 """The workload: the plan, sent in at its pace, whatever happens to the stack meanwhile."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -103,9 +104,10 @@ class Workload:
         return self._agenda.wait(seconds)
 
     def finish_following(self, seconds: float) -> None:
-        """Let those that follow come to their jobs' ends; then they give up."""
+        """Let those that follow come to their jobs' ends, for so long in all."""
+        deadline = time.monotonic() + seconds
         for thread in self._followers:
-            thread.join(seconds)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     @property
     def accepted(self) -> Counter[Way]:
