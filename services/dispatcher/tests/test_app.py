@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -132,6 +133,30 @@ def test_a_process_that_is_killed_loses_nothing(
     while found := queues.receive(Lane.NORMAL):
         bodies += [json.loads(message["Body"])["job_id"] for message in found]
     assert set(bodies) == set(ids)
+
+
+def test_a_job_that_kills_its_dispatcher_ends(
+    scene_with: Callable[..., Scene],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/analyze"
+        scene = scene_with(
+            use_sqs_queue=False,
+            analysis_server_url=url,
+            job_max_retries=0,
+            dramatiq_heartbeat_timeout_seconds=1,
+        )
+        job_id = scene.job()
+        with process(scene.settings) as (_, child):
+            # Once it has connected, it has the job in hand.
+            connection, _ = server.accept()
+            child.kill()
+            connection.close()
+            child.wait(timeout=10)
+    assert (scene.load(job_id).status, scene.load(job_id).deliveries) == ("processing", 1)
+    with process(scene.settings):
+        job = wait_until(lambda: scene.load(job_id), lambda job: job.status == "failed", seconds=60)
+    assert job.error_code == "poison_message"
 
 
 @pytest.mark.parametrize(

@@ -137,9 +137,9 @@ class LaneConsumer(_RedisConsumer):
             return False
         if self._must_stand_back(gate.paused if gate else frozenset()):
             return False
-        self.prefetch = (
-            self._most if room is None else min(self._most, self.outstanding_message_count + room)
-        )
+        if room is not None and self.outstanding_message_count >= room:
+            return False
+        self.prefetch = self._most if room is None else min(self._most, room)
         return True
 
     def _must_stand_back(self, paused: frozenset[str]) -> bool:
