@@ -151,6 +151,8 @@ def test_jobs_whose_entries_a_flush_took_stop_soon(bench: Bench, lost: int) -> N
     wait_until(lambda: effects.begun == jobs)
     bench.redis.delete(*[bench.stream, f"{bench.stream}:running"][: 2 - lost])
     assert stopped.wait(5)
+    suspects = wait_until(lambda: bench.redis.smembers(f"{bench.stream}:suspects"))
+    assert suspects == set(jobs), "something of it may have been stored"
     hold.let_go()
     bench.add(jobId=jobs[0])
     bench.wait_ended(jobs)

@@ -26,6 +26,7 @@ from headrace_common.jobs.cameras import camera_input
 from headrace_results.cameras.apply import CameraState, change_for_entry, changes_for_report
 from headrace_results.cameras.ended import (
     EndedJobs,
+    Suspects,
     Walk,
     tell_cancelled,
     tell_settled,
@@ -132,6 +133,20 @@ def test_what_is_kept_of_a_job_is_told_some_time_after_its_end(bench: Bench, end
     told = ended.settled()
     assert told[done] == {"job_id": done, "cctv_id": "cam", "run": 1, "folder": kept["folder"]}
     assert told[failed]["folder"] is None
+
+
+@pytest.mark.stack
+def test_what_a_worker_may_have_stored_too_late_is_looked_at(bench: Bench, ended: Ended) -> None:
+    failed = end_job(bench, JobStatus.FAILED)
+    key = f"{ended.streams.name}:suspects"
+    bench.redis.sadd(key, failed, "unknown")
+    tell = tell_settled(bench.redis, ended.streams.name)
+    suspects = Suspects(
+        bench.redis, bench.database, tell, stream=ended.streams.name, interval_seconds=3
+    )
+    assert suspects.step() == 3
+    assert [*ended.settled()] == [failed]
+    assert bench.redis.exists(key) == 0
 
 
 def read(fields: dict[str, str], state: CctvState, **more: Any) -> CctvReport:

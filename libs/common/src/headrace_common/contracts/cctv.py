@@ -41,6 +41,9 @@ PAUSED_SUFFIX: Final = ":paused"
 #: Sorted set of jobs that have ended, by the time in ms from which on what their runs left in Swift
 #: beside the result is removed. Each is a SettledJob as JSON.
 SETTLED_SUFFIX: Final = ":settled"
+#: Set of the ids of jobs whose entry a worker lost while it worked: frozen for long, it may have
+#: stored something after the job was settled.
+SUSPECTS_SUFFIX: Final = ":suspects"
 #: Stream of the reports that could not be kept, after the name of the stream of jobs.
 DEAD_REPORTS_SUFFIX: Final = f"{REPORTS_SUFFIX}:dlq"
 #: Fields of an entry of the report stream: the CctvReport as JSON, and the W3C trace context.

@@ -142,6 +142,8 @@ class DeliveryRunner:
             ended = await self._call(job, lambda: self._handler(job))
         self._reporter.end(job.entry_id)
         outcome = await self._settle(work, job, ended)
+        if outcome == Settlement.LOST:
+            await self._suspect(job)
         metrics.JOB_SECONDS.labels(outcome=outcome).observe(job.seconds)
         log.info("stream.job_ended", outcome=outcome, seconds=round(job.seconds, 2))
 
@@ -223,7 +225,7 @@ class DeliveryRunner:
             return "handed_back"
         if isinstance(ended.error, LeaseLostError):
             log.warning("stream.lease_lost_at_work", reason=ended.error.detail)
-            return "lost"
+            return str(Settlement.LOST)
         return None
 
     async def _cancel(self, work: Work, job: LeasedJob) -> str:
@@ -247,6 +249,13 @@ class DeliveryRunner:
             metrics.CANCELLED.inc()
             return "cancelled"
         return str(settled)
+
+    async def _suspect(self, job: LeasedJob) -> None:
+        """Let what we stored be removed if the job has ended elsewhere; best effort."""
+        try:
+            await self._store.suspect(job.job_id)
+        except (redis.RedisError, OSError) as error:
+            log.warning("stream.suspect_not_noted", error=str(error)[:500])
 
     async def _hold(self, work: Work, error: HeadraceError) -> str:
         """Begin nothing for a while, and give the entry back: it is not its job's fault."""

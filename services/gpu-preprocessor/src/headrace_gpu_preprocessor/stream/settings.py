@@ -14,6 +14,7 @@ from headrace_common.contracts.cctv import (
     REPORTS_SUFFIX,
     RESULTS_GROUP,
     SETTLED_SUFFIX,
+    SUSPECTS_SUFFIX,
 )
 from headrace_common.settings import JobStreamSettings
 
@@ -133,6 +134,11 @@ class StreamSettings(JobStreamSettings):
         """Sorted set of the jobs that have ended, until what they left is removed."""
         return f"{self.redis_stream}{SETTLED_SUFFIX}"
 
+    @property
+    def suspects_key(self) -> str:
+        """Set of the jobs whose entry a worker lost."""
+        return f"{self.redis_stream}{SUSPECTS_SUFFIX}"
+
     @field_validator("consumer_name")
     @classmethod
     def _not_reserved(cls, name: str) -> str:
@@ -155,7 +161,7 @@ class StreamSettings(JobStreamSettings):
         keys = (
             *(self.redis_stream, self.redis_dlq_stream, self.reports_stream),
             *(self.delayed_key, self.running_key, self.cancelled_key),
-            *(self.paused_key, self.settled_key),
+            *(self.paused_key, self.settled_key, self.suspects_key),
         )
         if len(set(keys)) < len(keys):
             raise ValueError("REDIS_STREAM, its companions and REDIS_DLQ_STREAM must differ")

@@ -212,6 +212,10 @@ class StreamStore:
         """Note that nothing is left of a job but its result."""
         await self._client.zrem(self._settings.settled_key, member)
 
+    async def suspect(self, job_id: str) -> None:
+        """Note that we may have stored something of a job whose entry was another's by then."""
+        await self._client.sadd(self._settings.suspects_key, job_id)
+
     async def retire_consumers(self, *, idle_seconds: float) -> list[str]:
         """Remove consumers that are long gone and hold nothing; return their names."""
         args = [*self._who, round(idle_seconds * 1_000)]

@@ -19,6 +19,7 @@ from sqlalchemy import func, select, tuple_
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import (
     SETTLED_SUFFIX,
+    SUSPECTS_SUFFIX,
     CctvResult,
     SettledJob,
     run_of_folder,
@@ -130,6 +131,45 @@ class EndedJobs:
             self._client.set(self._mark, since.isoformat(), nx=True)
         overlap = max(_OVERLAP - self._walk.after, timedelta(0))
         return since - overlap, ""
+
+
+class Suspects:
+    """Looks at jobs of which a worker may have stored something after they had ended."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        database: Database,
+        tell: Tell,
+        *,
+        stream: str,
+        interval_seconds: float,
+    ) -> None:
+        """Make it; `tell` gets those that have ended. The others are told at their end."""
+        self._client = client
+        self._database = database
+        self._tell = tell
+        self._key = f"{stream}{SUSPECTS_SUFFIX}"
+        self._interval_seconds = interval_seconds
+
+    def step(self) -> float:
+        """Look at some.
+
+        Returns:
+            Seconds until the next step.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        members: Any = self._client.srandmember(self._key, _BATCH)
+        if members:
+            ids = [member.decode(errors="replace") for member in members]
+            with self._database.begin() as session:
+                final = [status for status in JobStatus if status.is_final]
+                query = select(Job).where(Job.id.in_(ids), Job.status.in_(final))
+                self._tell(session.scalars(query.with_for_update(read=True)).all())
+            self._client.srem(self._key, *members)
+        return self._interval_seconds
 
 
 def tell_cancelled(client: redis.Redis, stream: str) -> Tell:

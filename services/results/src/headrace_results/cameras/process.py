@@ -16,6 +16,7 @@ from headrace_results.cameras.ended import (
     CANCELLED_HISTORY,
     SETTLED_HISTORY,
     EndedJobs,
+    Suspects,
     Walk,
     tell_cancelled,
     tell_settled,
@@ -64,7 +65,17 @@ class Cameras:
             interval_seconds=settings.cctv_sweep_seconds,
         )
         # One after the other, so that they take no more connections than one of them.
-        sweeps: list[CameraSweep | EndedJobs] = [sweep, *self._ended(client, database)]
+        sweeps: list[CameraSweep | EndedJobs | Suspects] = [
+            sweep,
+            *self._ended(client, database),
+            Suspects(
+                client,
+                database,
+                tell_settled(client, stream),
+                stream=stream,
+                interval_seconds=settings.cctv_sweep_seconds,
+            ),
+        ]
         self.repeaters = [
             Repeater("camera_entries", self._reader(stream, entries.take).step),
             Repeater("camera_reports", self._reader(stream + REPORTS_SUFFIX, reports.take).step),
