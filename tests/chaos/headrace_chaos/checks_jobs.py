@@ -49,7 +49,7 @@ def check_requests(facts: Facts, promises: Promises) -> Iterator[Violation]:
         if job.id in promises.jobs or not job.was_accepted:
             continue
         content = str(job.input.get("sha256"))
-        if known := {content, job.id} & unanswered:
+        if known := {content, str(job.input.get("cctv_id")), job.id} & unanswered:
             unanswered -= known  # one, and no more
             continue
         rival = by_content.get(content)

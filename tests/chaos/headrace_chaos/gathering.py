@@ -1,12 +1,14 @@
 """Gathering the facts straight from the servers, and telling whether all is quiet."""
 
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from headrace_chaos.checks_storage import check_objects
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.facts import Facts, JobFact, SetFact
-from headrace_chaos.ledger import Ledger
+from headrace_chaos.ledger import Ledger, Promises
 from headrace_chaos.looking_database import (
     count_missing,
     open_database,
@@ -124,7 +126,23 @@ class Observer:
             found = read_open(session)
             found["promised jobs without a row"] = count_missing(session, wanted)
         found |= self.messages()
+        if not any(found.values()):
+            found |= self._leftovers()
         return [f"{count} {reason}" for reason, count in found.items() if count]
+
+    def _leftovers(self) -> dict[str, int]:
+        """Return how much is still to be cleared away in the stores, which takes a while."""
+        with self._database.begin() as session:
+            facts = Facts(jobs=read_jobs(session), references=read_references(session))
+        bucket = self._settings["S3_BUCKET"]
+        stored = replace(
+            facts,
+            objects=read_objects(self.s3, bucket),
+            multiparts=read_multiparts(self.s3, bucket),
+        )
+        orphans = sum(1 for _ in check_objects(stored, Promises()))
+        unfinished = self.swift.unfinished() if self._endpoints.swift_url else 0
+        return {"things of nobody in S3": orphans, "unfinished sets in Swift": unfinished}
 
     def messages(self) -> dict[str, int]:
         """Return how many messages lie where none should, by place."""

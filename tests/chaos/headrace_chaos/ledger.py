@@ -122,7 +122,8 @@ class Promises:
     Attributes:
         jobs: by id.
         rivals: further ids that one request was answered with, by the first id.
-        unanswered: SHA-256 of recordings, and ids of jobs, whose acceptance nobody knows.
+        unanswered: SHA-256 of recordings, and ids of cameras and jobs, of whose acceptance nobody
+            knows.
         flushed: ids of entries that went with Redis before anybody else had them.
         seen: what those saw that followed.
     """
@@ -154,7 +155,8 @@ class Promises:
                 self._accept(entry, by_key)
                 self.jobs[entry["job_id"]].entry_ids.add(entry["entry_id"])
             case Entry.UNANSWERED:
-                self.unanswered.add(entry.get("sha256") or entry["job_id"])
+                told = (entry.get(name) for name in ("sha256", "camera", "job_id"))
+                self.unanswered.add(next(each for each in told if each))
             case Entry.CANCEL | Entry.RETRY as what:
                 deed = Deed(what, Verdict(entry["verdict"]))
                 if promise := self.jobs.get(entry["job_id"]):

@@ -39,6 +39,8 @@ _OPEN: Final = {
     "jobs not final": "SELECT count(*) FROM jobs WHERE finished_at IS NULL",
     "reports not applied": "SELECT count(*) FROM webhook_inbox WHERE applied_at IS NULL "
     "AND (outcome IS NULL OR outcome NOT LIKE 'poisoned: %')",
+    "direct uploads open": "SELECT count(*) FROM direct_uploads "
+    "WHERE completed_at IS NULL AND aborted_at IS NULL",
     "recordings not discarded": "SELECT count(*) FROM jobs "
     "WHERE discard_at IS NOT NULL AND discarded_at IS NULL",
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 8
 _PAGE: Final = 10_000
+_META: Final = f"/{ArtifactName.PROCESS_META}"
 #: Below the prefix: camera, job, timestamp, name.
 _PARTS: Final = 4
 
@@ -97,12 +98,24 @@ class SwiftReader:
 
         The listing lags behind, so that each is asked for.
         """
-        listed: list[str] = []
-        while page := self._page(listed[-1] if listed else ""):
-            listed += page
+        listed = self.listed()
         with ThreadPoolExecutor(_THREADS) as pool:
             there = list(pool.map(self._is_there, listed))
         return [name for name, is_there in zip(listed, there, strict=True) if is_there]
+
+    def listed(self) -> list[str]:
+        """Return the path of every object below the prefix, as the listing has it."""
+        listed: list[str] = []
+        while page := self._page(listed[-1] if listed else ""):
+            listed += page
+        return listed
+
+    def unfinished(self) -> int:
+        """Count the folders that are listed without a process_meta.json."""
+        paths = [name for name in self.listed() if name.endswith(tuple(ArtifactName))]
+        folders = {name.rpartition("/")[0] for name in paths}
+        whole = {name.rpartition("/")[0] for name in paths if name.endswith(_META)}
+        return len(folders - whole)
 
     def sets(self, names: Iterable[str]) -> tuple[list[SetFact], list[str]]:
         """Return the sets that the objects make, verified, and the objects that are of none."""

@@ -19,6 +19,10 @@ from headrace_chaos.plan import PlannedJob, Way
 from headrace_chaos.sending import Senders
 
 _THREADS: Final = 12
+#: Longer than any run; whoever follows gives up when the workload is left.
+_FOLLOW_SECONDS: Final = 24 * 3600.0
+#: At a time; who comes when so many are there does not follow.
+_MOST_FOLLOWERS: Final = 40
 _LOOK_AGAIN_SECONDS: Final = 2.0
 #: A job that has not ended by then is the checker's affair.
 _MOST_LOOKS: Final = 300
@@ -37,7 +41,7 @@ class Workload:
         plan: Sequence[PlannedJob],
         *,
         run: str,
-        follow_seconds: float = 900,
+        follow_seconds: float = _FOLLOW_SECONDS,
         threads: int = _THREADS,
     ) -> None:
         """Make it.
@@ -150,6 +154,8 @@ class Workload:
         self._agenda.after(_LOOK_AGAIN_SECONDS, look)
 
     def _follow(self, job_id: str) -> None:
+        if sum(thread.is_alive() for thread in self._followers) >= _MOST_FOLLOWERS:
+            return
         follower = Follower(
             job_id, self._endpoints.results_urls, self._endpoints.headers, self._stop
         )
