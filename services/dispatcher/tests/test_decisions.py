@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
-from headrace_dispatcher.http_transport import retry_after_seconds
+from headrace_common.retry_after import retry_after_seconds
 from headrace_dispatcher.microbatch import BatchLimits, pack_batches
 from headrace_dispatcher.recovery import Action, plan_recovery
 from headrace_dispatcher.retries import hold_seconds, plan_retry

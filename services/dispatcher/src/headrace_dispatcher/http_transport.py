@@ -1,6 +1,5 @@
 """The way over HTTP: each job is one signed POST to ANALYSIS_SERVER_URL."""
 
-import email.utils
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -9,14 +8,13 @@ import httpx
 
 from headrace_common import webhooks
 from headrace_common.contracts.lanes import Lane
+from headrace_common.retry_after import retry_after_seconds
 from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, TransportName
 
 #: Answers that say "not now" rather than "not this".
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
 #: Nothing was sent: the job cannot be what is wrong.
 _NOT_REACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-#: A server that asks for more patience than this is not believed.
-_MAX_RETRY_AFTER_SECONDS: Final = 300.0
 
 
 class HttpTransport:
@@ -95,17 +93,3 @@ def _outcome(answer: httpx.Response) -> Receipt | TransportError:
         systemic=told_to_wait or answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
         retry_after=retry_after if passing else None,
     )
-
-
-def retry_after_seconds(header: str | None, *, now: float) -> float | None:
-    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3); None if it is neither."""
-    if header is None:
-        return None
-    if header.strip().isdigit():
-        seconds = float(header)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - now
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
