@@ -74,9 +74,10 @@ def _in_code(place: Path) -> bool:
         service, name = (bug.module, bug.name) if bug else ("-", "none: all in order")
         mark = _mark(planted=bool(bug), ok=verdict.is_right)
         table.add_row(service, name, _spoken(verdict.found), mark)
+        _CONSOLE.print(f"{service}: {name}: {mark}")  # each takes a while
         right &= verdict.is_right
         if not verdict.is_right:
-            _CONSOLE.print(f"{name}:", *map(str, verdict.found[:10]), sep="\n  ")
+            _CONSOLE.print(*map(str, verdict.found[:10]), sep="\n")
     _CONSOLE.print(table)
     return right
 
