@@ -185,5 +185,11 @@ def test_an_analysis_is_asked_for_four_times_at_most() -> None:
 def _job(status: JobStatus, *, age_seconds: int) -> Job:
     since = NOW - timedelta(seconds=age_seconds)
     return Job(
-        id="job", status=status, meta={}, deliveries=1, stage_entered_at=since, updated_at=since
+        id="job",
+        status=status,
+        meta={},
+        input={},
+        deliveries=1,
+        stage_entered_at=since,
+        updated_at=since,
     )
