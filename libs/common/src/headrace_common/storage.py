@@ -1,6 +1,7 @@
 """S3, and servers that speak it: the client, `s3://` URLs, and which of them are allowed."""
 
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import boto3
@@ -9,6 +10,7 @@ from botocore.exceptions import ClientError
 from headrace_common.aws import client_arguments
 from headrace_common.circuit import CircuitBreaker
 from headrace_common.errors import UnprocessableError
+from headrace_common.retry_after import retry_after_seconds
 from headrace_common.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -104,7 +106,8 @@ def guard(client: "S3Client", breaker: CircuitBreaker) -> None:
         status = http_response.status_code
         if status in _BUSY or (status >= 500 and status != _NOT_IMPLEMENTED):
             code = parsed.get("Error", {}).get("Code", "")
-            after = _seconds(http_response.headers.get("retry-after"))
+            header = http_response.headers.get("retry-after")
+            after = retry_after_seconds(header, now=time.time())
             breaker.failed(f"S3 answered {status} {code}".strip(), retry_after=after)
         else:
             breaker.succeeded()
@@ -115,11 +118,6 @@ def guard(client: "S3Client", breaker: CircuitBreaker) -> None:
     client.meta.events.register("before-call.s3", before)
     client.meta.events.register("after-call.s3", answered)
     client.meta.events.register("after-call-error.s3", silent)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After of seconds; a date is not waited for."""
-    return float(retry_after) if retry_after and retry_after.isdecimal() else None
 
 
 def ensure_bucket(client: "S3Client", bucket: str) -> None:

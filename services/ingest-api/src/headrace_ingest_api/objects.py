@@ -6,6 +6,7 @@ with the file nor is scattered by it.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headrace_common.circuit import CircuitOpenError
 from headrace_common.errors import ConflictError, UnavailableError
+from headrace_common.retry_after import retry_after_seconds
 from headrace_common.storage import S3Location
 from headrace_ingest_api.threads import S3Threads
 
@@ -76,8 +78,8 @@ def s3_error_code(error: BotoCoreError | ClientError) -> str:
 def _retry_after(error: BotoCoreError | ClientError) -> float:
     """Return the seconds that S3 asked to wait, or a few."""
     answer: Any = error.response if isinstance(error, ClientError) else {}
-    asked = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")
-    return float(asked) if asked.isdecimal() else _RETRY_SECONDS
+    header = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after")
+    return retry_after_seconds(header, now=time.time()) or _RETRY_SECONDS
 
 
 @dataclass(frozen=True)
