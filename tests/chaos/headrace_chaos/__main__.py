@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,8 @@ def chaos(
 ) -> None:
     """Run a workload against a stack of its own and break everything meanwhile. Exits 1 if a
     job was hurt."""
+    # Its end has to take the stack along, and wake what is frozen.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logging.basicConfig(level=logging.WARNING)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     place = directory or Path(".headrace") / "chaos" / str(seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import httpx
 import structlog
 
 from headrace_chaos.canary import Canaries
@@ -30,6 +31,13 @@ _READY_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
 #: So often in a row everything must be at rest.
 _QUIET_LOOKS: Final = 3
+#: Both ways to the analysis servers are broken, so jobs go both ways; some copies are compared.
+_DIVISION: Final = {
+    "sqs_percent": 70,
+    "shadow_percent": 5,
+    "auto_rollback": False,
+    "reason": "chaos",
+}
 #: Nothing is slower than this once all faults are over: see the bounds in `stack.SETTINGS`.
 _STANDSTILL_SECONDS: Final = 150.0
 
@@ -114,6 +122,7 @@ class Driver:
 
     def _with(self, stack: ChaosStack) -> Report:
         options, endpoints = self._options, stack.endpoints
+        _divide(endpoints)
         ledger = Ledger(options.directory / "ledger.jsonl")
         schedule = self._schedule(stack)
         plan = make_plan(
@@ -208,6 +217,14 @@ class Driver:
                 return left
             time.sleep(_LOOK_SECONDS)
         return []
+
+
+def _divide(endpoints: Endpoints) -> None:
+    """Send jobs over both transports."""
+    url = f"{endpoints.service('dispatcher')}/rollout"
+    httpx.put(
+        url, json=_DIVISION, headers=endpoints.headers, timeout=30, trust_env=False
+    ).raise_for_status()
 
 
 def _by_state(facts: Facts) -> dict[str, int]:
