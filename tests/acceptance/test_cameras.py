@@ -123,6 +123,22 @@ def test_what_may_succeed_later_is_tried_again(yard: Yard) -> None:
     assert_whole_once(yard, job_id)
 
 
+def test_a_cancelled_job_stops_and_can_be_done_anew(yard: Yard) -> None:
+    reports = Reports(yard)
+    job_id = yard.add(yard.live)
+    reports.wait_for(job_id, Stage.READING)
+    assert yard.user.ingest.delete(f"/jobs/{job_id}/cancel").status_code == 200
+    wait_until(lambda: yard.slot_of(job_id) is None)
+    wait_until(yard.pending, lambda seen: seen == 0)
+    assert yard.objects(job_id) == []
+    again = yard.user.ingest.post(f"/jobs/{job_id}/retry")
+    assert (again.status_code, again.json()["run"]) == (200, 2)
+    job = finished(yard, job_id)
+    assert (job["status"], job["run"]) == ("completed", 2)
+    assert job["result"]["folder"].endswith("Z-run2/")
+    assert len(yard.objects(job_id)) == 5
+
+
 @pytest.mark.parametrize(
     "stage", [Stage.READING, Stage.BACKGROUND, Stage.DETECTING, Stage.UPLOADING]
 )

@@ -1,10 +1,7 @@
 """One delivery, from the moment it has a slot until it is settled."""
 
 import asyncio
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import redis
@@ -18,31 +15,21 @@ from headrace_common.contracts.cctv import (
 )
 from headrace_common.errors import HeadraceError
 from headrace_common.telemetry import continue_trace
-from headrace_gpu_preprocessor.admission import Admitted, MemoryGuard
+from headrace_gpu_preprocessor.admission import Admitted
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.deliveries import Refusal
-from headrace_gpu_preprocessor.stream.entries import ReportMaker, dead_letter, read_entry
+from headrace_gpu_preprocessor.stream.endings import Endings, Parts
+from headrace_gpu_preprocessor.stream.entries import read_entry
 from headrace_gpu_preprocessor.stream.errors import (
     JobCancelledError,
     LeaseLostError,
     StopRequestedError,
 )
-from headrace_gpu_preprocessor.stream.gate import Gate
-from headrace_gpu_preprocessor.stream.job import Handler, LeasedJob, Remover
-from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
-from headrace_gpu_preprocessor.stream.metrics import Tally
-from headrace_gpu_preprocessor.stream.plan import (
-    Bury,
-    Failure,
-    RetryLimits,
-    plan_delivery,
-    plan_retry,
-)
-from headrace_gpu_preprocessor.stream.reporter import Reporter
+from headrace_gpu_preprocessor.stream.job import Handler, LeasedJob
+from headrace_gpu_preprocessor.stream.plan import Bury, plan_delivery
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
-from headrace_gpu_preprocessor.stream.settle import Settlement, settle
+from headrace_gpu_preprocessor.stream.settle import Settlement
 from headrace_gpu_preprocessor.stream.slots import Work
-from headrace_gpu_preprocessor.stream.store import StreamStore
 from headrace_gpu_preprocessor.stream.threads import Ended, call_in_thread
 
 log = structlog.get_logger()
@@ -55,24 +42,6 @@ _MEMORY_POLL_SECONDS: Final = 0.25
 _BEGIN_RETRY_SECONDS: Final = 0.25
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a runner works with.
-
-    Attributes:
-        remover: removes what a cancelled job has stored; None where jobs store nothing.
-    """
-
-    store: StreamStore
-    keeper: LeaseKeeper
-    guard: MemoryGuard
-    gate: Gate
-    reporter: Reporter
-    make: ReportMaker
-    tally: Tally
-    remover: Remover | None = None
-
-
 class DeliveryRunner:
     """Runs the handler for deliveries, and settles each."""
 
@@ -80,17 +49,16 @@ class DeliveryRunner:
         """Run `handler`, in a thread for each job."""
         self._handler = handler
         self._settings = settings
-        self._limits = RetryLimits.of(settings)
         self._store = parts.store
         self._keeper = parts.keeper
         self._guard = parts.guard
         self._gate = parts.gate
         self._reporter = parts.reporter
         self._make = parts.make
-        self._tally = parts.tally
         self._remover = parts.remover
+        self._endings = Endings(settings, parts)
         #: Set when there is no time left: what runs is handed back, whatever it does.
-        self.give_up = asyncio.Event()
+        self.give_up = self._endings.give_up
 
     async def run(self, work: Work) -> None:
         """Work on a delivery until it is settled, or somebody else's."""
@@ -109,11 +77,11 @@ class DeliveryRunner:
             entry = read_entry(fields)
         except MalformedEntryError as error:
             bury = Bury(error.code, error.detail)
-            await self._bury(work, bury, self._make.unreadable(fields, hold, bury))
+            await self._endings.bury(work, bury, self._make.unreadable(fields, hold, bury))
             return
         refused = plan_delivery(hold.delivery, max_deliveries=self._settings.redis_max_deliveries)
         if refused is not None:
-            await self._bury(work, refused, self._make.failed(entry, hold, refused))
+            await self._endings.bury(work, refused, self._make.failed(entry, hold, refused))
             return
         with continue_trace(entry.trace, "preprocess", job_id=entry.job_id):
             await self._work(work, entry)
@@ -127,11 +95,13 @@ class DeliveryRunner:
         if refusal is Refusal.CANCELLED:
             job.cancelled.set()
         elif refusal is Refusal.PAUSED:
-            await self._hand_back(work)
+            await self._endings.hand_back(work)
             return
         admitted = await self._admitted(work, job)
         if admitted is None:
-            await (self._cancel(work, job) if job.cancelled.is_set() else self._hand_back(work))
+            await (
+                self._cancel(work, job) if job.cancelled.is_set() else self._endings.hand_back(work)
+            )
             return
         with admitted:
             self._reporter.begin(job)
@@ -143,7 +113,7 @@ class DeliveryRunner:
         self._reporter.end(job.entry_id)
         outcome = await self._settle(work, job, ended)
         if outcome == Settlement.LOST:
-            await self._suspect(job)
+            await self._endings.suspect(job)
         metrics.JOB_SECONDS.labels(outcome=outcome).observe(job.seconds)
         log.info("stream.job_ended", outcome=outcome, seconds=round(job.seconds, 2))
 
@@ -203,25 +173,17 @@ class DeliveryRunner:
         if job.cancelled.is_set() or isinstance(ended.error, JobCancelledError):
             return await self._cancel(work, job)
         if ended.error is not None:
-            return await self._fail(work, entry, ended.error)
+            return await self._endings.failed(work, entry, ended.error)
         if ended.answer is None:
-            return await self._fail(work, entry, TypeError("the handler returned no result"))
-        report = self._make.completed(entry, work.delivery.hold, ended.answer)
-        settled = await settle(
-            lambda: self._store.finish(work.delivery.hold, report),
-            give_up=self.give_up,
-            what="finish",
-        )
-        if settled is Settlement.SETTLED:
-            self._gate.open()
-            self._tally.processed()
-            return "completed"
-        return str(settled)
+            return await self._endings.failed(
+                work, entry, TypeError("the handler returned no result")
+            )
+        return await self._endings.completed(work, entry, ended.answer)
 
     async def _given_back(self, work: Work, ended: Ended[Answer]) -> str | None:
         """Hand back what had to stop, drop what is another's; None for what did neither."""
         if isinstance(ended.error, StopRequestedError):
-            await self._hand_back(work)
+            await self._endings.hand_back(work)
             return "handed_back"
         if isinstance(ended.error, LeaseLostError):
             log.warning("stream.lease_lost_at_work", reason=ended.error.detail)
@@ -230,98 +192,18 @@ class DeliveryRunner:
 
     async def _cancel(self, work: Work, job: LeasedJob) -> str:
         """Remove what a cancelled job has stored, in earlier attempts too, and acknowledge it."""
-        entry, hold = job.entry, work.delivery.hold
+        entry = job.entry
         if self._remover is not None:
             remove, whose = self._remover, _nothing_kept(entry)
             ended = await self._call(job, lambda: remove(whose, job.check_held))
             if (gone := await self._given_back(work, ended)) is not None:
                 return gone
             if isinstance(ended.error, HeadraceError) and ended.error.systemic:
-                return await self._hold(work, ended.error)
+                return await self._endings.hold(work, ended.error)
             if ended.error is not None:
                 # It is removed later, as what every job left that has ended.
                 log.warning("stream.remains_stay", error=str(ended.error)[:500])
-        report = self._make.cancelled(entry, hold)
-        settled = await settle(
-            lambda: self._store.finish(hold, report), give_up=self.give_up, what="cancel"
-        )
-        if settled is Settlement.SETTLED:
-            metrics.CANCELLED.inc()
-            return "cancelled"
-        return str(settled)
-
-    async def _suspect(self, job: LeasedJob) -> None:
-        """Let what we stored be removed if the job has ended elsewhere; best effort."""
-        try:
-            await self._store.suspect(job.job_id)
-        except (redis.RedisError, OSError) as error:
-            log.warning("stream.suspect_not_noted", error=str(error)[:500])
-
-    async def _hold(self, work: Work, error: HeadraceError) -> str:
-        """Begin nothing for a while, and give the entry back: it is not its job's fault."""
-        pause = self._gate.close(error, work.delivery.hold.entry_id)
-        if work.job is not None:
-            work.job.wait(f"Waiting, the next try in {pause:.0f} s: {error.code}: {error.detail}")
-            await self._reporter.tell(work.job)
-        await self._hand_back(work)
-        return "held"
-
-    async def _fail(self, work: Work, entry: PreprocessEntry, error: BaseException) -> str:
-        if isinstance(error, HeadraceError) and error.systemic:
-            return await self._hold(work, error)
-        failure = Failure.of(error)
-        log.warning(
-            "stream.attempt_failed",
-            code=failure.code,
-            error=failure.message,
-            attempt=entry.attempt,
-            exc_info=None if failure.expected else error,
-        )
-        plan = plan_retry(
-            failure,
-            attempt=entry.attempt,
-            limits=self._limits,
-            chance=random.random(),  # noqa: S311 - spreads load, hides nothing
-        )
-        hold = work.delivery.hold
-        if isinstance(plan, Bury):
-            return await self._bury(work, plan, self._make.failed(entry, hold, plan))
-        delay = plan.delay_seconds
-        due = datetime.now(UTC) + timedelta(seconds=delay)
-        report = self._make.queued(entry, hold, failure, plan, due=due)
-        fields = entry.fields(attempt=plan.attempt)
-        settled = await settle(
-            lambda: self._store.retry(hold, fields, delay_seconds=delay, report=report),
-            give_up=self.give_up,
-            what="retry",
-        )
-        if settled is Settlement.SETTLED:
-            self._tally.retried(failure.code)
-            return "retried"
-        return str(settled)
-
-    async def _bury(self, work: Work, bury: Bury, report: dict[str, str]) -> str:
-        hold = work.delivery.hold
-        letter = dead_letter(work.delivery.fields, hold, self._settings.consumer_name, bury)
-        log.warning("stream.buried", entry_id=hold.entry_id, code=bury.code, reason=bury.reason)
-        settled = await settle(
-            lambda: self._store.bury(hold, letter, report), give_up=self.give_up, what="bury"
-        )
-        if settled is Settlement.SETTLED:
-            self._tally.dead_lettered(bury.code)
-            return "dead_lettered"
-        return str(settled)
-
-    async def _hand_back(self, work: Work) -> None:
-        """Give the entry back; from here on nothing may be done with it."""
-        hold = work.delivery.hold
-        work.lease.lose()
-        settled = await settle(
-            lambda: self._store.hand_back(hold), give_up=self.give_up, what="hand_back"
-        )
-        if settled is Settlement.SETTLED:
-            metrics.HANDED_BACK.inc()
-            log.info("stream.handed_back", entry_id=hold.entry_id)
+        return await self._endings.cancelled(work, entry)
 
 
 def _nothing_kept(entry: PreprocessEntry) -> SettledJob:

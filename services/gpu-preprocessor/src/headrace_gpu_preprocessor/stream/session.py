@@ -13,6 +13,7 @@ from headrace_gpu_preprocessor.admission import MemoryGuard
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.connections import command_client, lease_client
 from headrace_gpu_preprocessor.stream.deliveries import Claimed, Delivery
+from headrace_gpu_preprocessor.stream.endings import Parts
 from headrace_gpu_preprocessor.stream.entries import ReportMaker
 from headrace_gpu_preprocessor.stream.gate import Gate
 from headrace_gpu_preprocessor.stream.housekeeping import Housekeeper
@@ -22,7 +23,7 @@ from headrace_gpu_preprocessor.stream.leases import LeaseKeeper
 from headrace_gpu_preprocessor.stream.metrics import Tally
 from headrace_gpu_preprocessor.stream.reader import BlockingReader
 from headrace_gpu_preprocessor.stream.reporter import Reporter
-from headrace_gpu_preprocessor.stream.runner import JOB_KIND, DeliveryRunner, Parts
+from headrace_gpu_preprocessor.stream.runner import JOB_KIND, DeliveryRunner
 from headrace_gpu_preprocessor.stream.settings import StreamSettings
 from headrace_gpu_preprocessor.stream.settle import settle
 from headrace_gpu_preprocessor.stream.slots import Slots, Work
@@ -94,11 +95,9 @@ class Session:
             observe=lambda: asyncio.to_thread(observe),
             on_contact=on_contact,
         )
-        self._janitor = (
-            None
-            if remover is None
-            else Janitor(self._store, remover, is_closed=lambda: gate.is_closed)
-        )
+        self._janitor = None
+        if remover is not None:
+            self._janitor = Janitor(self._store, remover, is_closed=lambda: gate.is_closed)
         self._changed = asyncio.Event()
         self._reader: BlockingReader | None = None
         self._jobs: set[asyncio.Task[None]] = set()
