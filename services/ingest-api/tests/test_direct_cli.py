@@ -177,6 +177,7 @@ def test_a_command_that_was_killed_is_resumed_with_what_is_missing(
     printed, said = first.communicate(timeout=60)
     there = len(view(counted_api, job_id)["parts"])
     assert there < PARTS, printed + said
+    assert (number == signal.SIGINT) == ("interrupted; the same command resumes it" in said)
     counter.puts = 0
 
     printed, said = command.run("--json")

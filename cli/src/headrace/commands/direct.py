@@ -3,11 +3,12 @@
 from types import TracebackType
 from typing import Any, Self
 
+import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from headrace.client import Client
 from headrace.direct.upload import DirectUpload, Errand
-from headrace.failures import CommandError, ExitCode
+from headrace.failures import ExitCode
 from headrace.output import console, errors
 
 
@@ -62,16 +63,21 @@ def send_direct(client: Client, errand: Errand, *, quiet: bool) -> dict[str, Any
     """Upload one file straight to S3, or resume that.
 
     Raises:
-        CommandError: it failed, or was interrupted.
+        CommandError: it failed.
+        Exit: it was interrupted, and so is the command with all that it was to upload.
     """
     with Bars(errand.path.name, quiet=quiet) as bars:
         try:
             return DirectUpload(client, errand, bars).run()
         except KeyboardInterrupt:
-            raise CommandError(
-                "interrupted; the same command resumes it, with --abort it gives it up",
-                ExitCode.FAILED,
-            ) from None
+            errors.print(
+                f"headrace: {errand.path.name}: interrupted; the same command resumes it, "
+                "with --abort it gives it up",
+                style="red",
+                highlight=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(ExitCode.FAILED) from None
 
 
 def abort_direct(client: Client, errand: Errand, *, quiet: bool) -> dict[str, Any]:
