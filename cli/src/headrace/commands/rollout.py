@@ -183,7 +183,8 @@ def _print_comparison(figures: dict[str, Any]) -> None:
     shadow = figures["shadow"]
     if shadow["sent"] or shadow["not_sent"]:
         print_heading("Copies")
-        print_fields([(name.replace("_", " "), value) for name, value in shadow.items() if value])
+        shown = {**shadow, "last_different": " ".join(shadow["last_different"])}
+        print_fields((name.replace("_", " "), value) for name, value in shown.items() if value)
     verdict = figures["verdict"]
     if verdict is None:
         return
