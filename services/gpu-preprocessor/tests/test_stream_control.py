@@ -115,6 +115,18 @@ def test_while_the_stream_is_paused_nothing_is_handed_out(bench: Bench) -> None:
     assert hand.do(StreamStore.promote).moved == 1
 
 
+def test_what_a_process_had_before_it_was_paused_is_its_first_after(bench: Bench) -> None:
+    hand = Hand(bench)
+    hand.do(StreamStore.ensure_group)
+    jobs = bench.add()
+    assert len(hand.read()) == 1
+    bench.redis.set(f"{bench.stream}:paused", "why")
+    consumer = bench.consumer(Effects(), consumer_name=hand.name, redis_visibility_timeout=600)
+    wait_until(lambda: consumer.snapshot().paused_by_stream)
+    bench.redis.delete(f"{bench.stream}:paused")
+    bench.wait_ended(jobs)
+
+
 def test_a_run_is_no_duplicate_of_an_earlier_one(bench: Bench) -> None:
     hand = Hand(bench)
     hand.do(StreamStore.ensure_group)

@@ -172,6 +172,8 @@ class Session:
             self._changed.clear()
             if self._slots.closed:
                 return 0
+            # While the stream is paused nothing is handed out, what is ours already neither.
+            self._unsure = self._unsure or self._slots.paused
             wanted = min(self._places(), self._settings.redis_batch_count)
             room = self._guard.room(JOB_KIND, wanted)
             if room > 0:
