@@ -89,6 +89,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         (["job", ID, "--json"], ["", "/timeline", "/artifacts"]),
         (["watch", ID, "--json"], ["/events"]),
         (["cancel", ID], ["/cancel"]),
+        (["cancel", ID, ID], ["/cancel", "/cancel"]),
+        (["retry", ID, "--json"], ["/retry"]),
     ],
 )
 def test_an_id_is_one_part_of_the_path(

@@ -310,6 +310,23 @@ def test_filters_narrow(store: JobStore, database: Database) -> None:
     assert none == []
 
 
+def test_jobs_are_found_by_what_went_wrong(store: JobStore, database: Database) -> None:
+    broken, held, _ = (new_job(store, status=JobStatus.PROCESSING) for _ in range(3))
+    failure = Failure("broken_audio", "It holds no sound")
+    store.apply([Change(job_id=broken, to=JobStatus.FAILED, message="", failure=failure)])
+    store.hold(held, until=datetime.now(UTC), waiting_for="sqs", message="")
+    with database.begin() as session:
+        queries = JobQueries(session)
+        for wanted, job_id in (
+            (JobFilter(error_code="broken_audio"), broken),
+            (JobFilter(waiting_for="sqs"), held),
+            (JobFilter(ids=(held, "nobody"), statuses=JobStatus.open()), held),
+        ):
+            assert [job.id for job in queries.page(wanted, limit=10).jobs] == [job_id]
+            assert queries.count(wanted) == 1
+        assert queries.count(JobFilter()) == 3
+
+
 def test_a_missing_job_is_created_by_one_of_many(store: JobStore, database: Database) -> None:
     new = NewJob(
         id=f"job-{uuid4()}",
