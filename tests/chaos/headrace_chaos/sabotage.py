@@ -26,7 +26,7 @@ _INGEST: Final = "headrace_ingest_api"
 _ANALYSIS: Final = "speech_analysis_server"
 _PREPROCESSOR: Final = "headrace_gpu_preprocessor"
 #: Long enough for a kill to come in between.
-_LATE_SECONDS: Final = 2.0
+_LATE_SECONDS: Final = 8.0
 _EVERY: Final = 4
 #: For a class that is imported where it is patched, once the service runs.
 _Patched = Any

@@ -16,6 +16,7 @@ from headrace_chaos.stack import ChaosStack
 from headrace_chaos.violations import Violation, ViolationKind
 from headrace_chaos.workload import Workload
 from headrace_local.services import ServiceSpec
+from headrace_local.waiting import wait_until
 
 #: More of everything that a bug may show in than in a run.
 _SHARES: Final = Shares(
@@ -25,8 +26,9 @@ _JOBS: Final = 16
 _SECONDS: Final = 6.0
 #: On a busy machine an analysis takes its time, which is no fault of the stack's.
 _SETTINGS: Final = {"ANALYSIS_DEADLINE_SECONDS": "60"}
-#: Seconds after the start at which a service is killed that has to be.
-_KILLS: Final = (2.5, 5.0, 7.5)
+#: How often a service is killed that has to be, and how long it has been ready then.
+_KILLS: Final = 2
+_ALIVE_SECONDS: Final = 4.0
 _DONE_SECONDS: Final = 300.0
 #: What has not changed for so long is stuck.
 _STANDSTILL_SECONDS: Final = 20.0
@@ -94,13 +96,18 @@ class SabotagedStack(ChaosStack):
         )
 
 
-def try_all(directory: Path) -> Iterator[Verdict]:
-    """Run the workload without a bug, then with one after the other."""
+def try_all(directory: Path, only: str = "") -> Iterator[Verdict]:
+    """Run the workload without a bug, then with one after the other.
+
+    Args:
+        directory: of the stack.
+        only: bugs with this in their names.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with SabotagedStack(directory / "stack") as stack:
         trials = Trials(stack, Ledger(directory / "ledger.jsonl"))
         yield trials.run(None)
-        for sabotage in SABOTAGES:
+        for sabotage in [each for each in SABOTAGES if only in each.name]:
             stack.begin(sabotage)
             verdict = trials.run(sabotage)
             stack.end(sabotage)
@@ -143,11 +150,10 @@ class Trials:
             workload.finish_following(_LAST_SECONDS)
 
     def _kill(self, name: str) -> None:
-        last = 0.0
-        for moment in _KILLS:
-            time.sleep(moment - last)
+        for _ in range(_KILLS):
+            wait_until(lambda: self._stack.is_ready(name), seconds=_DONE_SECONDS)
+            time.sleep(_ALIVE_SECONDS)
             self._stack.kill(name)
-            last = moment
 
     def _wait_quiet(self) -> None:
         """Wait until nothing is under way any more, or until nothing moves any more."""
