@@ -37,6 +37,18 @@ def test_several_files_go_in_one_command(user: User) -> None:
     assert [answer["priority"] for answer in answers] == ["low", "low"]
 
 
+def test_a_file_that_goes_straight_to_s3_is_analysed_like_others(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    token = user.token()
+    printed = user.run("upload", "--direct", RECORDINGS / "bobby.wav", "-t", token, "--follow")
+    assert "1 parts sent, 0 were there" in printed
+    assert "completed" in printed
+    answer = user.run("upload", RECORDINGS / "bobby.wav", "-t", token, "--abort", expect=2)
+    assert "--abort goes with --direct" in answer
+
+
 def test_one_refused_file_does_not_hide_the_others(user: User) -> None:
     token = user.token()
     files = (RECORDINGS / "bobby.wav", RECORDINGS / "LICENSE", RECORDINGS / "mary.wav")
