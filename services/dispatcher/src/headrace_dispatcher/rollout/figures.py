@@ -7,11 +7,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from headrace_dispatcher.circuits import DEPENDENCIES
 from headrace_dispatcher.rollout.statistics import Share
 from headrace_dispatcher.transports import TransportName
-
-#: The breaker of each side, see `headrace_common.circuit`.
-DEPENDENCY: Final = {TransportName.SQS: "sqs", TransportName.HTTP: "analysis_server"}
 
 # Both parts of the OR are ranges of ix_jobs_transport_finished_at. A job belongs to the time
 # in which it was sent, or in which it ended without having been.
@@ -133,7 +131,7 @@ def side_figures(
     attempts = session.execute(_ATTEMPTS, asked).one()
     waiting = session.execute(
         _WAITING,
-        {"dependency": DEPENDENCY[side], "since": since, "blocked": blocked_seconds},
+        {"dependency": DEPENDENCIES[side], "since": since, "blocked": blocked_seconds},
     ).one()
     latency = jobs.latency or [None, None, None]
     ended = Share(jobs.completed, jobs.completed + jobs.failed)

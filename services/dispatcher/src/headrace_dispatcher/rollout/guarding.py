@@ -13,10 +13,11 @@ from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.db import Database, Job
 from headrace_common.repeat import Repeater
 from headrace_dispatcher.asking import AskingAgain
+from headrace_dispatcher.circuits import DEPENDENCIES
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.current import CurrentRollout, count_rollback
 from headrace_dispatcher.rollout.decision import other_side
-from headrace_dispatcher.rollout.figures import DEPENDENCY, SideFigures, side_figures
+from headrace_dispatcher.rollout.figures import SideFigures, side_figures
 from headrace_dispatcher.rollout.guard import Verdict, judge
 from headrace_dispatcher.rollout.state import RolloutState, rolled_back
 from headrace_dispatcher.transports import TransportName
@@ -142,7 +143,7 @@ def roll_back(
     """Take all jobs from `side`, in the caller's transaction; those that it has not begin anew."""
     action = "rollout.auto_rollback" if actor == GUARD else "rollout.rollback"
     after = rows.write(session, state, rolled_back(state, side, reason), actor=actor, action=action)
-    freed = rows.release(session, side, DEPENDENCY[side])
+    freed = rows.release(session, side, DEPENDENCIES[side])
     log.warning("rollout.released", side=side, jobs=freed)
     return after
 
