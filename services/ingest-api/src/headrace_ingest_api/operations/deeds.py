@@ -124,7 +124,8 @@ class JobDeeds:
                 self._retry(session, job, by, wish, done)
         self._store.publish(done.outcomes)
         for restart in done.restarts:
-            self._restarts.send(restart)
+            if not self._restarts.send(restart):
+                break  # Redis is away, for the others too: a sweep tells of them all
         return done
 
     def _cancel(self, session: Session, job: Job, by: By, done: Done) -> bool:
