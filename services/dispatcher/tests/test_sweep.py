@@ -29,7 +29,8 @@ def age(scene: Scene, job_id: str, hours: float) -> None:
         session.execute(
             text(
                 "UPDATE jobs SET stage_entered_at = stage_entered_at - make_interval(secs => :s),"
-                " updated_at = updated_at - make_interval(secs => :s) WHERE id = :id"
+                " updated_at = updated_at - make_interval(secs => :s),"
+                " retry_at = retry_at - make_interval(secs => :s) WHERE id = :id"
             ),
             {"s": hours * 3600, "id": job_id},
         )
