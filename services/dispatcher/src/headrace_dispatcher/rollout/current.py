@@ -70,10 +70,12 @@ class CurrentRollout:
         return self.know(state)
 
     def know(self, state: RolloutState) -> RolloutState:
-        """Take note of a state that was read or written, unless a newer one is known."""
-        if state.version < self._state.version:
-            return self._state
-        if state.version > self._state.version:
+        """Take note of a state that was read or written.
+
+        An older version is believed too: a database that was restored from a backup has one. What
+        a slow read undoes for a moment, the next one puts right.
+        """
+        if state.version != self._state.version:
             log.info(
                 "rollout.changed",
                 sqs_percent=state.sqs_percent,
