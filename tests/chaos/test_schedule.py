@@ -15,7 +15,7 @@ _TARGETS = Targets(
     services=("dispatcher", "dispatcher-2", "gpu-preprocessor"),
     proxies=("postgres", "valkey", "s3", "results"),
     http=("s3", "results"),
-    clocks=True,
+    clocked=("dispatcher-2",),
 )
 
 
@@ -55,7 +55,7 @@ def test_faults_are_in_order_within_the_run_and_not_too_long() -> None:
 
 
 def test_without_clocks_none_jumps() -> None:
-    targets = Targets((), ("dispatcher",), (), (), clocks=False)
+    targets = Targets((), ("dispatcher",), (), (), clocked=())
     planned = plan_faults(1, targets, faults=20, seconds=60)
 
     assert {fault.kind for fault in planned} == {

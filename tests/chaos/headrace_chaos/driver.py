@@ -1,5 +1,6 @@
 """One run from start to end: workload, faults, healing, quiet, and the checker's verdict."""
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from headrace_chaos.ledger import Ledger
 from headrace_chaos.plan import Shares, make_plan
 from headrace_chaos.report import Report
 from headrace_chaos.schedule import PlannedFault, Targets, plan_faults
-from headrace_chaos.stack import ChaosStack
+from headrace_chaos.stack import ChaosStack, chosen_specs
 from headrace_chaos.workload import Workload
 from headrace_local.errors import LocalStackError, ToolInstallError
 from headrace_local.tools import ensure_faketime
@@ -29,6 +30,8 @@ from headrace_local.tools import ensure_faketime
 _HTTP: Final = ("s3", "sqs", "swift", "keystone", "results", "analysis-server")
 _READY_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
+#: Services whose clocks jump; see `ChaosStack`.
+_CLOCKED: Final = 2
 #: So often in a row everything must be at rest.
 _QUIET_LOOKS: Final = 3
 #: Both ways to the analysis servers are broken, so jobs go both ways; some copies are compared.
@@ -99,13 +102,22 @@ class Driver:
         """
         self._options.directory.mkdir(parents=True, exist_ok=True)
         with self._timed("start"):
-            stack = ChaosStack(self._options.directory / "stack", faketime=self._faketime())
+            stack = ChaosStack(
+                self._options.directory / "stack",
+                faketime=self._faketime(),
+                clocked=self._clocked(),
+            )
             stack.__enter__()
         try:
             return self._with(stack)
         finally:
             with self._timed("stop"):
                 stack.__exit__(None, None, None)
+
+    def _clocked(self) -> list[str]:
+        """Choose the services whose clocks jump."""
+        chance = random.Random(f"clocks-{self._options.seed}")  # noqa: S311 - a plan is no secret
+        return chance.sample([spec.name for spec in chosen_specs()], _CLOCKED)
 
     def _faketime(self) -> Path | None:
         try:
@@ -173,7 +185,7 @@ class Driver:
             services=stack.services,
             proxies=list(stack.proxies),
             http=[name for name in _HTTP if name in stack.proxies],
-            clocks=stack.has_clocks,
+            clocked=stack.clocked,
         )
         return plan_faults(
             options.seed,
@@ -195,7 +207,7 @@ class Driver:
         names = [*stack.servers, *stack.services]
         for name in names:
             stack.thaw(name)
-        for name in stack.services:
+        for name in stack.clocked:
             stack.set_clock(name, 0)
         deadline = time.monotonic() + _READY_SECONDS
         while missing := [name for name in names if not stack.is_ready(name)]:

@@ -61,14 +61,14 @@ class Targets:
         services: names, replicas included.
         proxies: names of what is behind them.
         http: those of the proxies that speak HTTP.
-        clocks: whether the services' clocks can be set.
+        clocked: those of the services whose clocks can be set.
     """
 
     servers: Sequence[str]
     services: Sequence[str]
     proxies: Sequence[str]
     http: Sequence[str]
-    clocks: bool
+    clocked: Sequence[str]
 
     def of(self, kind: FaultKind) -> Sequence[str]:
         """Return what a kind of fault can happen to."""
@@ -80,7 +80,7 @@ class Targets:
             case FaultKind.FLUSH:
                 return [name for name in self.servers if name == "valkey"]
             case FaultKind.CLOCK:
-                return self.services if self.clocks else []
+                return self.clocked
             case _:
                 return self.proxies
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -86,6 +86,15 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+def chosen_specs(
+    parts: Sequence[Part] = ALL_PARTS, replicas: Mapping[str, int] = REPLICAS
+) -> Sequence[ServiceSpec]:
+    """Return the services of a stack, those that have replicas several times."""
+    wanted = services_of(parts)
+    names = {spec.name for spec in wanted}
+    return replicated(wanted, {name: count for name, count in replicas.items() if name in names})
+
+
 class ChaosStack:
     """Brings the stack up and down, and does things to its processes. A context manager."""
 
@@ -97,6 +106,7 @@ class ChaosStack:
         replicas: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
         faketime: Path | None = None,
+        clocked: Collection[str] = (),
     ) -> None:
         """Make it; nothing runs before it is entered.
 
@@ -105,21 +115,20 @@ class ChaosStack:
             parts: halves of the product.
             replicas: how many there are of a service; REPLICAS unless given.
             settings: on top of SETTINGS.
-            faketime: the library by which the services follow clocks of ours, if there is one.
+            faketime: the library by which services follow clocks of ours, if there is one.
+            clocked: names of the services that do. It makes each wait of a thread cost ten times
+                as much, so that a stack of services that all do has time for little else.
         """
         self.directory = directory.resolve()
         self.hosts = ProxyHost()
-        self.has_clocks = faketime is not None
+        self.clocked = list(clocked) if faketime else []
         self._parts = parts
         self._settings = {**SETTINGS, **(settings or {})}
-        wanted = services_of(parts)
-        counts = REPLICAS if replicas is None else replicas
-        here = {name: count for name, count in counts.items() if name in {s.name for s in wanted}}
-        specs = replicated(wanted, here)
+        specs = chosen_specs(parts, REPLICAS if replicas is None else replicas)
         self._specs = [self._with_clock(spec, faketime) for spec in specs]
 
     def _with_clock(self, spec: ServiceSpec, faketime: Path | None) -> ServiceSpec:
-        if faketime is None:
+        if faketime is None or spec.name not in self.clocked:
             return spec
         environment = faketime_environment(faketime, self._clock(spec.name))
         return spec.model_copy(update={"env": {**spec.env, **environment}})
@@ -130,7 +139,7 @@ class ChaosStack:
     def __enter__(self) -> Self:
         """Start everything, and wait until it is ready."""
         self._clock("").mkdir(parents=True, exist_ok=True)
-        for name in self.services:
+        for name in self.clocked:
             set_clock(self._clock(name), 0)
         names = [name for name in PROXIED if name in {*self.servers, *self.services}]
         ports = choose_ports(
