@@ -9,6 +9,8 @@ from headrace_chaos.violations import Violation, ViolationKind
 from headrace_common.contracts import JobKind, JobStatus
 
 _FINAL: Final = {"completed", "failed", "cancelled"}
+#: Why a recording fails that has to: the one fault that the ingest API lets through.
+_TOO_SHORT: Final = "audio_too_short"
 #: The result has milliseconds.
 _DURATION_TOLERANCE_SECONDS: Final = 0.0015
 
@@ -77,7 +79,12 @@ def check_results(facts: Facts, promises: Promises) -> Iterator[Violation]:
 
 
 def _end(job: JobFact, promise: Promise) -> Iterator[Violation]:
-    if job.status not in _FINAL or JobStatus(job.status) in promise.ends:
+    if job.status not in _FINAL:
+        return
+    if JobStatus(job.status) in promise.ends:
+        if job.status == JobStatus.FAILED and job.error_code != _TOO_SHORT:
+            sentence = f"it failed with {job.error_code}, and had to with {_TOO_SHORT}"
+            yield Violation(ViolationKind.WRONG_END, job.id, sentence)
         return
     wanted = " or ".join(sorted(promise.ends))
     why = f" ({job.error_code})" if job.error_code else ""

@@ -14,6 +14,7 @@ from headrace_chaos.world import World
 from headrace_common.contracts import JobStatus
 from headrace_common.contracts.cctv import ArtifactName
 from headrace_common.db import DeadLetter
+from headrace_common.jobs import Failure
 
 _APPEND: Final = """
 WITH grown AS (
@@ -81,6 +82,12 @@ def _bad_recording_completed(world: World) -> None:
     world.note(Entry.ACCEPTED, recorded, **must_fail)
     world.work(recorded)
     world.answer(recorded)
+
+
+def _bad_recording_failed_otherwise(world: World) -> None:
+    recorded = world.upload(ends=JobStatus.FAILED)
+    failure = Failure("dispatch_failed", "planted")
+    world.change(recorded.job_id, JobStatus.FAILED, failure=failure)
 
 
 def _done_anew_unasked(world: World) -> None:
@@ -311,6 +318,7 @@ BUGS: Final = (
     Bug(Kind.WRONG_END, "cancel without effect", _cancel_without_effect),
     Bug(Kind.WRONG_END, "good recording failed", _good_recording_failed),
     Bug(Kind.WRONG_END, "bad recording completed", _bad_recording_completed),
+    Bug(Kind.WRONG_END, "bad one failed for another reason", _bad_recording_failed_otherwise),
     Bug(Kind.WRONG_RUN, "done anew unasked", _done_anew_unasked),
     Bug(Kind.ILLEGAL_TRANSITION, "back to the queue", _back_to_the_queue),
     Bug(Kind.GAP_IN_TIMELINE, "event deleted", _event_deleted),
