@@ -25,7 +25,11 @@ def has_status(*statuses: JobStatus) -> Callable[[Any], bool]:
 
 def wait_for_all(scene: Scene, ids: list[str]) -> None:
     sent = JobStatus.QUEUED_FOR_ANALYSIS
-    wait_until(lambda: sum(scene.load(i).status == sent for i in ids), lambda n: n == len(ids))
+    wait_until(
+        lambda: sum(scene.load(i).status == sent for i in ids),
+        lambda n: n == len(ids),
+        seconds=60,
+    )
 
 
 @pytest.mark.parametrize("lane", list(Lane))
@@ -110,7 +114,8 @@ def test_jobs_wait_while_sqs_is_away_and_lose_no_try(
             circuit = scene.dispatcher.circuits.of(TransportName.SQS)
             wait_until(lambda: circuit.view().failures, lambda count: count >= 4)
             later = [scene.job(lane) for lane in Lane]
-            assert {scene.load(job_id).status for job_id in later} == {"queued"}
+            # But for those that try whether it answers again, jobs stay where they are.
+            assert {scene.load(job_id).status for job_id in later} <= {"queued", "processing"}
             local_servers.start("sqs")
             wait_for_all(scene, [*ids, *later])
     finally:
