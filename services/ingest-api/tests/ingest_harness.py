@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,9 @@ import redis
 from botocore.config import Config
 from sqlalchemy import select
 
-from headrace_common.contracts import JobEvent, Lane
+from headrace_common.contracts import JobEvent, JobKind, JobStatus, Lane
 from headrace_common.db import Database, IdempotencyKey, Job
-from headrace_common.jobs import EventPublisher, JobQueries, JobStore
+from headrace_common.jobs import Change, EventPublisher, Failure, JobQueries, JobStore, NewJob
 from headrace_common.redis_client import redis_client
 from headrace_ingest_api.settings import IngestSettings
 from headrace_local.waiting import wait_until
@@ -355,3 +356,24 @@ def golden(name: str, **filled: str) -> Any:
 
 
 StartApi = Callable[..., IngestApi]
+
+_WAY = {
+    JobStatus.QUEUED: (JobStatus.QUEUING, JobStatus.QUEUED),
+    JobStatus.PROCESSING: (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING),
+    JobStatus.FAILED: (JobStatus.FAILED,),
+    JobStatus.QUEUED_FOR_ANALYSIS: (JobStatus.QUEUING, JobStatus.QUEUED_FOR_ANALYSIS),
+    JobStatus.COMPLETED: (JobStatus.QUEUING, JobStatus.COMPLETED),
+    JobStatus.CANCELLED: (JobStatus.CANCELLED,),
+    JobStatus.UPLOADING: (),
+    JobStatus.QUEUING: (JobStatus.QUEUING,),
+}
+
+
+def make_job(store: JobStore, lane: Lane, status: JobStatus) -> str:
+    job_id = str(uuid.uuid4())
+    store.create(NewJob(id=job_id, kind=JobKind.AUDIO_ANALYSIS, lane=lane, message="test"))
+    failure = Failure("test", "test")
+    for step in _WAY[status]:
+        failed = failure if step is JobStatus.FAILED else None
+        store.apply([Change(job_id=job_id, to=step, message="test", failure=failed)])
+    return job_id

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from ingest_audio import recording
-from ingest_harness import Backend, IngestApi, StartApi
+from ingest_harness import Backend, IngestApi, StartApi, make_job
 from sqlalchemy import select
-from test_queues import make_job
 
 from headrace_common.contracts import EventType, JobKind, JobStatus, Lane
 from headrace_common.contracts.cctv import CANCELLED_SUFFIX, PreprocessEntry

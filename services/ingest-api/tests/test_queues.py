@@ -3,37 +3,16 @@ from collections.abc import Iterator
 
 import pytest
 from ingest_audio import recording
-from ingest_harness import Backend, IngestApi, StartApi, golden
+from ingest_harness import Backend, IngestApi, StartApi, golden, make_job
 
-from headrace_common.contracts import JobKind, JobStatus, Lane
+from headrace_common.contracts import JobStatus, Lane
 from headrace_common.db import Database
-from headrace_common.jobs import Change, EventPublisher, Failure, JobStore, NewJob
+from headrace_common.jobs import EventPublisher, JobStore
 from headrace_common.settings import DatabaseSettings
 from headrace_ingest_api.app import build_app
 from headrace_ingest_api.settings import IngestSettings
 
 pytestmark = pytest.mark.stack
-
-WAY = {
-    JobStatus.QUEUED: (JobStatus.QUEUING, JobStatus.QUEUED),
-    JobStatus.PROCESSING: (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING),
-    JobStatus.FAILED: (JobStatus.FAILED,),
-    JobStatus.QUEUED_FOR_ANALYSIS: (JobStatus.QUEUING, JobStatus.QUEUED_FOR_ANALYSIS),
-    JobStatus.COMPLETED: (JobStatus.QUEUING, JobStatus.COMPLETED),
-    JobStatus.CANCELLED: (JobStatus.CANCELLED,),
-    JobStatus.UPLOADING: (),
-    JobStatus.QUEUING: (JobStatus.QUEUING,),
-}
-
-
-def make_job(store: JobStore, lane: Lane, status: JobStatus) -> str:
-    job_id = str(uuid.uuid4())
-    store.create(NewJob(id=job_id, kind=JobKind.AUDIO_ANALYSIS, lane=lane, message="test"))
-    failure = Failure("test", "test")
-    for step in WAY[status]:
-        failed = failure if step is JobStatus.FAILED else None
-        store.apply([Change(job_id=job_id, to=step, message="test", failure=failed)])
-    return job_id
 
 
 @pytest.fixture
