@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,12 @@ def test_a_broken_recording_is_an_error(tmp_path: Path) -> None:
     broken.write_bytes(b"\x01" * 2_000)
     with pytest.raises(AnalysisError, match="audio_unreadable"):
         run(broken)
+
+
+def test_a_plain_plot_is_smaller_and_nothing_else_differs() -> None:
+    work = AnalysisInput("a test", RECORDINGS / "mary.wav", None, None, max_seconds=60)
+    full, plain = analyse(work), analyse(replace(work, plain_plot=True))
+
+    assert plain.plot.startswith(PNG)
+    assert len(plain.plot) < len(full.plot) / 2
+    assert (plain.summary, plain.contours) == (full.summary, full.contours)

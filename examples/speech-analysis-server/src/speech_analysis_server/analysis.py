@@ -13,7 +13,7 @@ from speech_analysis_server.intensity import (
     speaking_rate,
 )
 from speech_analysis_server.pitch import PitchContour, extract_pitch, pitch_statistics
-from speech_analysis_server.plot import draw
+from speech_analysis_server.plot import draw, draw_plain
 from speech_analysis_server.reference_pitch import BadPitchFileError, contour_json, read_pitch
 from speech_analysis_server.textgrid import BadTextGridError, read_word_tier
 from speech_analysis_server.values import Json, Warnings, rounded, rounded_list
@@ -34,6 +34,7 @@ class AnalysisInput:
         pitch: the token's pitch file, if it has one.
         max_seconds: longest recording that is taken.
         warnings: what was found amiss while fetching these.
+        plain_plot: draw the curves only.
     """
 
     title: str
@@ -42,6 +43,7 @@ class AnalysisInput:
     pitch: Path | None
     max_seconds: float
     warnings: tuple[tuple[str, str], ...] = ()
+    plain_plot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,17 @@ def analyse(work: AnalysisInput) -> AnalysisOutput:
         "comparison": comparison.document if comparison else None,
         "warnings": warnings.items,
     }
-    plot = draw(
-        title=work.title,
-        duration=recording.duration,
-        pitch=pitch,
-        intensity=intensity,
-        rate=rate,
-        comparison=comparison,
-    )
+    if work.plain_plot:
+        plot = draw_plain(pitch, intensity)
+    else:
+        plot = draw(
+            title=work.title,
+            duration=recording.duration,
+            pitch=pitch,
+            intensity=intensity,
+            rate=rate,
+            comparison=comparison,
+        )
     return AnalysisOutput(summary, _contours(pitch, intensity, comparison), plot)
 
 

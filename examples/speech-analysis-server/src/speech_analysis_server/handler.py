@@ -99,6 +99,7 @@ class SpeechAnalysis:
             pitch=references["pitch"],
             max_seconds=self._settings.speech_max_duration_seconds,
             warnings=tuple(warnings),
+            plain_plot=self._settings.speech_plain_plot,
         )
 
     def _copy(self, task: AnalysisTask, url: str, target: Path, *, max_bytes: int) -> None:

@@ -28,6 +28,7 @@ _LOUDNESS: Final = "#52796f"
 _BANDS: Final = ((80.0, "#d8f0dd"), (50.0, "#fdf1cf"), (0.0, "#fbdcd6"))
 _NO_SCORE: Final = "#eef1f4"
 _DPI: Final = 130
+_PLAIN_DPI: Final = 50
 #: Narrower words than this part of the picture have no room for a second line.
 _ROOM_FOR_SCORE: Final = 0.035
 
@@ -66,6 +67,22 @@ def draw(
         title.replace("$", r"\$"), x=0.01, ha="left", fontsize=13, color=_INK, weight="bold"
     )
     upper.set_title(_headline(comparison, pitch), loc="left", fontsize=10, color=_MUTED, pad=10)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def draw_plain(pitch: PitchContour, intensity: IntensityContour) -> bytes:
+    """Return the two curves as PNG, and nothing beside them."""
+    figure = Figure(figsize=(4, 2), dpi=_PLAIN_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for row, times, values, colour in (
+        (1, pitch.times, pitch.frequencies, _SPOKEN),
+        (2, intensity.times, intensity.decibels, _LOUDNESS),
+    ):
+        axes = figure.add_subplot(2, 1, row)
+        axes.set_axis_off()
+        axes.plot(times, values, color=colour)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -20,6 +20,11 @@ class SpeechSettings(AnalysisSettings, S3Settings, ProcessSettings):
     speech_max_duration_seconds: float = Field(
         default=600, gt=0, le=3_600, description="Longest recording that is analysed"
     )
+    speech_plain_plot: bool = Field(
+        default=False,
+        description="Draw the curves without axes, words and titles: most of the time of a short "
+        "recording goes into those",
+    )
     speech_memory_limit_bytes: int = Field(
         default=4096 * _MIB,
         ge=1024 * _MIB,
