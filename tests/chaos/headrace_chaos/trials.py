@@ -29,7 +29,7 @@ _SETTINGS: Final = {"ANALYSIS_DEADLINE_SECONDS": "60"}
 #: How often a service is killed that has to be, and how long it has been ready then.
 _KILLS: Final = 2
 _ALIVE_SECONDS: Final = 4.0
-_DONE_SECONDS: Final = 300.0
+_DONE_SECONDS: Final = 120.0
 #: What has not changed for so long is stuck.
 _STANDSTILL_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 1.0
