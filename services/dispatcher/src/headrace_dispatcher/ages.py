@@ -86,7 +86,7 @@ class JobAges:
                 _OLDEST.labels(status=status, lane=lane).set(max(float(age), 0.0))
         for name in (RETRY, *DEPENDENCIES.values()):
             _WAITING.labels(waiting_for=name).set(waits[name].count if name in waits else 0)
-        _OVERDUE.set(max(0.0, *(found.overdue_seconds for found in waits.values())))
+        _OVERDUE.set(max([0.0, *(found.overdue_seconds for found in waits.values())]))
 
 
 def waiting_jobs(session: Session) -> dict[str, WaitingJobs]:

@@ -13,6 +13,8 @@ from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, Tr
 
 #: Answers that say "not now" rather than "not this".
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
+#: Our signature is not taken: a secret or a clock is wrong, over there or here, and no job.
+_NOT_TRUSTED: Final = frozenset({401, 403})
 #: Nothing was sent: the job cannot be what is wrong.
 _NOT_REACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -83,13 +85,14 @@ class HttpTransport:
 def _outcome(answer: httpx.Response) -> Receipt | TransportError:
     if answer.is_success:
         return Receipt({"analysis_server_status": answer.status_code})
-    passing = answer.is_server_error or answer.status_code in _PASSING_STATUSES
+    untrusted = answer.status_code in _NOT_TRUSTED
+    passing = untrusted or answer.is_server_error or answer.status_code in _PASSING_STATUSES
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now=time.time())
     # Too many requests, or down until a time that it knows: no job's doing. Any other 5xx may be.
     told_to_wait = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and retry_after is not None
     return TransportError(
         f"the analysis server answered {answer.status_code}",
         retryable=passing,
-        systemic=told_to_wait or answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
+        systemic=untrusted or told_to_wait or answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
         retry_after=retry_after if passing else None,
     )
