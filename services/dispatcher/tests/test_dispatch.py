@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 from dispatcher_scene import Queues, Scene, running
@@ -184,3 +185,36 @@ def test_redis_keeps_a_message_under_its_own_id(scene: Scene) -> None:
     lost = scene.load(scene.job(enqueue=False))
     ids = [job.queue_message_id or "", lost.queue_message_id or ""]
     assert lost_messages(scene.broker, Lane.NORMAL.queue_name, ids) == [lost.queue_message_id]
+
+
+def test_a_receipt_that_comes_after_a_restart_leaves_the_next_run_alone(
+    scene: Scene, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message would be obsolete, and nobody be asked in the run that counts."""
+    job_id = scene.job()
+    transport = scene.dispatcher.transports[0]
+    send = transport.send
+
+    def restarted_meanwhile(*arguments: Any) -> Any:
+        answers = send(*arguments)
+        monkeypatch.setattr(transport, "send", send)
+        message_id = str(uuid4())
+        again = Change(
+            job_id=job_id,
+            to=JobStatus.QUEUED,
+            message="Again",
+            queue_message_id=message_id,
+            starts_run=True,
+        )
+        scene.store.apply([again])
+        scene.enqueue(job_id, Lane.NORMAL, message_id)
+        # Its worker has the old message in hand still.
+        return answers
+
+    monkeypatch.setattr(transport, "send", restarted_meanwhile)
+    with running(scene):
+        job = wait_until(lambda: scene.load(job_id), has_status(JobStatus.QUEUED_FOR_ANALYSIS))
+        wait_until(lambda: scene.dispatcher.lane_messages(Lane.NORMAL), lambda count: count == 0)
+    assert (job.run, scene.load(job_id).deliveries) == (2, 1)
+    urls = [json.loads(m["Body"])["callback_url"] for m in _receive_all(queues, Lane.NORMAL)]
+    assert sorted("&run=2" in url for url in urls) == [False, True]

@@ -38,7 +38,7 @@ class AskingAgain:
         self._dispatching = dispatching
         self._store = store
         self._database = database
-        self._under_way: dict[str, Future[Receipt]] = {}
+        self._under_way: dict[str, tuple[Job, Future[Receipt]]] = {}
 
     def ask(self, jobs: Sequence[Job]) -> set[str]:
         """Send as many of `jobs` as may be on their way, and wait some seconds for the answers.
@@ -54,7 +54,7 @@ class AskingAgain:
                 break
             if job.id not in self._under_way:
                 self._send(job)
-        wait(self._under_way.values(), timeout=_WAIT_SECONDS)
+        wait([future for _, future in self._under_way.values()], timeout=_WAIT_SECONDS)
         return self._settle()
 
     def _send(self, job: Job) -> None:
@@ -63,7 +63,7 @@ class AskingAgain:
                 future = self._dispatching.send_again(job, claim=lambda: self._claim(job))
             except TransportError as error:
                 if not error.systemic:
-                    self._refused(job.id, error)
+                    self._refused(job, error)
             except SQLAlchemyError:
                 raise  # the others would fare no better
             except Exception:
@@ -71,7 +71,7 @@ class AskingAgain:
                 log.exception("dispatcher.not_asked_again")
             else:
                 if future is not None:
-                    self._under_way[job.id] = future
+                    self._under_way[job.id] = job, future
 
     def _claim(self, job: Job) -> bool:
         """Take a job for ourselves, as it was read; not if anything happened to it since."""
@@ -91,29 +91,30 @@ class AskingAgain:
 
     def _settle(self) -> set[str]:
         """Look at the answers that came, and return the ids of the jobs that were taken."""
-        done = {job_id: future for job_id, future in self._under_way.items() if future.done()}
+        done = [pair for pair in self._under_way.values() if pair[1].done()]
         taken = set()
-        for job_id, future in done.items():
-            del self._under_way[job_id]
+        for job, future in done:
+            del self._under_way[job.id]
             error = future.exception()
             if error is None:
-                taken.add(job_id)
-                log.warning("dispatcher.asked_again", job_id=job_id)
+                taken.add(job.id)
+                log.warning("dispatcher.asked_again", job_id=job.id)
             elif isinstance(error, TransportError):
-                self._refused(job_id, error)
+                self._refused(job, error)
             else:
-                log.warning("dispatcher.not_asked_again", job_id=job_id, exc_info=error)
+                log.warning("dispatcher.not_asked_again", job_id=job.id, exc_info=error)
         return taken
 
-    def _refused(self, job_id: str, error: TransportError) -> None:
-        log.warning("dispatcher.not_asked_again", job_id=job_id, reason=error.reason)
+    def _refused(self, job: Job, error: TransportError) -> None:
+        log.warning("dispatcher.not_asked_again", job_id=job.id, reason=error.reason)
         if error.retryable:
             return
         message = f"Could not be handed to an analysis server: {error.reason}"
         change = Change(
-            job_id=job_id,
+            job_id=job.id,
             to=JobStatus.FAILED,
             message=message,
+            only_run=job.run,
             failure=Failure("dispatch_failed", message),
         )
         self._store.apply([change])

@@ -170,5 +170,7 @@ def _taken(name: TransportName, dispatch: Dispatch, receipt: Receipt) -> Change:
         else "Taken by the analysis server",
         metadata=dispatch.metadata | receipt.metadata,
         transport=name,
+        # Begun anew meanwhile, it has another message, which is not obsolete.
+        only_run=dispatch.run,
         takes_up=True,
     )

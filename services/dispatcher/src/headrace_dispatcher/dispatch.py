@@ -116,13 +116,12 @@ class Dispatching:
         return self._submit(route, job)[0]
 
     def _try(self, tried: _Try) -> None:
-        job_id = tried.job.id
         if tried.deliveries > self._settings.job_max_retries + 1:
             # A refusal ends the job within its budget, so that every one of these ended in a
             # worker's death or in an error of ours.
             tried.circuit.leave()
             reason = f"taken up {tried.deliveries - 1} times without an end"
-            self._fail(job_id, "poison_message", reason)
+            self._fail(tried.job, "poison_message", reason)
             return
         try:
             future, dispatch = self._submit(tried.route, tried.job)
@@ -150,7 +149,7 @@ class Dispatching:
     def _settle(self, tried: _Try, error: TransportError) -> None:
         """End a try that failed: hold the job, let it try again later, or end it."""
         if not error.retryable:
-            self._fail(tried.job.id, "dispatch_failed", error.reason)
+            self._fail(tried.job, "dispatch_failed", error.reason)
         elif error.systemic or tried.circuit.state is not CircuitState.CLOSED:
             self._hold(tried, error.reason, retry_after=error.retry_after)
         else:
@@ -165,7 +164,7 @@ class Dispatching:
             jitter=_jitter(),
         )
         if plan.action == "give_up":
-            self._fail(tried.job.id, "dispatch_failed", error.reason)
+            self._fail(tried.job, "dispatch_failed", error.reason)
             return
         self._store.apply(
             [
@@ -174,6 +173,7 @@ class Dispatching:
                     to=JobStatus.PROCESSING,
                     message=f"{error.reason}; trying again in {plan.delay_seconds:.1f} s",
                     only_from=frozenset({JobStatus.PROCESSING}),
+                    only_run=tried.job.run,
                     retry_at=datetime.now(UTC) + timedelta(seconds=plan.delay_seconds),
                 )
             ]
@@ -199,18 +199,20 @@ class Dispatching:
             waiting_for=dependency,
             message=f"Waiting for {dependency}: {reason}",
             gives_back=tried.deliveries > 0,
+            only_run=tried.job.run,
         )
         log.info("dispatcher.job_held", waiting_for=dependency, seconds=round(seconds, 1))
 
-    def _fail(self, job_id: str, code: str, reason: str) -> None:
+    def _fail(self, job: Job, code: str, reason: str) -> None:
         message = f"Could not be handed to an analysis server: {reason}"
         log.error("dispatcher.job_failed", code=code, reason=reason)
         self._store.apply(
             [
                 Change(
-                    job_id=job_id,
+                    job_id=job.id,
                     to=JobStatus.FAILED,
                     message=message,
+                    only_run=job.run,
                     failure=Failure(code, message),
                 )
             ]
@@ -227,8 +229,12 @@ class Dispatching:
             circuit = self._circuits.of(route.transport)
             if not circuit.allow():
                 return _Try(job, route, circuit, deliveries=0)
-            change = _taken_up(job_id, route)
-            outcome = self._store.apply_in(session, [change])[0]
+            change = _taken_up(job, route)
+            try:
+                outcome = self._store.apply_in(session, [change])[0]
+            except Exception:
+                circuit.leave()
+                raise
         self._store.publish([outcome])
         if not outcome.applied:
             circuit.leave()
@@ -240,6 +246,7 @@ class Dispatching:
             request=build_request(job, self._settings, now=datetime.now(UTC)),
             lane=Lane(job.lane),
             trace=current_trace(),
+            run=job.run,
             # Who is asked again has not begun: what another told before says nothing of it.
             metadata={ANALYSIS_PROGRESS: None}
             if job.status == JobStatus.QUEUED_FOR_ANALYSIS
@@ -252,12 +259,13 @@ def _is_dispatchable(job: Job) -> bool:
     return JobStatus(job.status) in _DISPATCHABLE and job.retry_at is None
 
 
-def _taken_up(job_id: str, route: Route) -> Change:
+def _taken_up(job: Job, route: Route) -> Change:
     return Change(
-        job_id=job_id,
+        job_id=job.id,
         to=JobStatus.PROCESSING,
         message="Picked up by a dispatcher",
         transport=route.transport,
+        only_run=job.run,
         takes_up=True,
     )
 

@@ -27,12 +27,14 @@ class Dispatch:
         lane: decides the queue.
         trace: W3C trace context to go along.
         metadata: for the job, once it is taken.
+        run: of the job.
     """
 
     request: AnalysisRequest
     lane: Lane
     trace: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, JsonValue] = field(default_factory=dict)
+    run: int = 1
 
 
 @dataclass(frozen=True)

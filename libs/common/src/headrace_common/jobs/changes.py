@@ -53,6 +53,8 @@ class Change:
         input: merged into what the job works on.
         lane: another lane, while the job is not yet on a queue.
         only_from: narrows the statuses that the change may start from.
+        only_run: the run that it belongs to: what somebody does who had the job before it was begun
+            anew changes nothing of its next run.
         takes_up: a worker begins the stage, perhaps again: its clock starts and a delivery is
             counted.
         restarts_stage: its clock starts anew, without counting.
@@ -75,6 +77,7 @@ class Change:
     transport: str | None = None
     lane: Lane | None = None
     only_from: frozenset[JobStatus] | None = None
+    only_run: int | None = None
     takes_up: bool = False
     restarts_stage: bool = False
     starts_run: bool = False

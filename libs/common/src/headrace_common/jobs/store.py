@@ -40,7 +40,7 @@ WITH change AS (
         metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
         error_message text, queue_message_id text, transport text, lane text,
         is_final boolean, takes_up boolean, restarts boolean, starts_run boolean,
-        retry_at timestamptz, waiting_for text
+        retry_at timestamptz, waiting_for text, only_run int
     )
 ), changed AS (
     UPDATE jobs j SET
@@ -82,6 +82,7 @@ WITH change AS (
     FROM change c
     WHERE j.id = c.job_id
       AND c.allowed ? j.status
+      AND (c.only_run IS NULL OR c.only_run = j.run)
       AND (c.type <> 'progress' OR c.progress >= j.progress)
     RETURNING j.id, j.event_sequence, c.type, j.status, j.progress, j.message,
         c.data || c.metadata AS data, j.updated_at, j.deliveries
@@ -185,6 +186,7 @@ class JobStore:
         waiting_for: str,
         message: str,
         gives_back: bool = True,
+        only_run: int | None = None,
     ) -> bool:
         """Let a job wait because a dependency is at fault, which costs it none of its tries.
 
@@ -198,6 +200,7 @@ class JobStore:
             waiting_for: the dependency.
             message: for people.
             gives_back: whether a delivery was counted for the try that this ends.
+            only_run: see `Change`.
 
         Returns:
             Whether it waits; not if it has gone on or ended meanwhile.
@@ -206,6 +209,8 @@ class JobStore:
         with self._database.begin() as session:
             job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
             if job is None or JobStatus(job.status) not in HOLDABLE:
+                return False
+            if only_run not in {None, job.run}:
                 return False
             first = job.waiting_for != waiting_for
             job.retry_at, job.waiting_for = until, waiting_for
@@ -316,6 +321,7 @@ def _as_record(change: Change) -> dict[str, Any]:
         "starts_run": change.starts_run,
         "retry_at": change.retry_at.isoformat() if change.retry_at else None,
         "waiting_for": change.waiting_for,
+        "only_run": change.only_run,
     }
 
 
