@@ -41,7 +41,7 @@ _DIVISION: Final = {
     "auto_rollback": False,
     "reason": "chaos",
 }
-#: Nothing is slower than this once all faults are over: see the bounds in `stack.SETTINGS`.
+#: Nothing is slower than this once all faults are over: see `bounds.SETTINGS`.
 _STANDSTILL_SECONDS: Final = 150.0
 
 _log = structlog.get_logger()

@@ -9,8 +9,9 @@ from typing import Any, Final, Self, TypeVar
 
 import uvloop
 
-from headrace_chaos.link import LOOPBACK, Link, Situation, Traffic
+from headrace_chaos.link import LOOPBACK, Link
 from headrace_chaos.modes import Blackhole, Cut, HttpErrors, Mode, Pass, Reset
+from headrace_chaos.situation import Situation, Traffic
 
 _T = TypeVar("_T")
 _CALL_SECONDS: Final = 30

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import psutil
 
+from headrace_chaos.bounds import SETTINGS
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.proxy import Proxy, ProxyHost
 from headrace_local import control
@@ -29,63 +30,6 @@ PROXIED: Final = (
     *("results", "analysis-server"),
 )
 REPLICAS: Final = {"dispatcher": 2, "results": 2, "analysis-server": 2, "ingest-api": 2}
-
-#: Bounds within which everything recovers, shorter than any would be where people wait for it,
-#: and budgets that no honest job uses up, however often it is hit.
-SETTINGS: Final[Mapping[str, str]] = {
-    "LOST_AFTER_SECONDS": "5",
-    "SWEEP_INTERVAL_SECONDS": "1",
-    "UPLOAD_TIMEOUT_SECONDS": "60",
-    "STORAGE_SWEEP_SECONDS": "1",
-    "STORAGE_DISCARD_RETRY_SECONDS": "2",
-    "STORAGE_SCAN_SECONDS": "10",
-    "STORAGE_ORPHAN_HOURS": "0.05",
-    "JOB_STAGE_TIMEOUT_SECONDS": "30",
-    "JOB_MAX_RETRIES": "20",
-    "RETRY_BASE_SECONDS": "0.5",
-    "ANALYSIS_DEADLINE_SECONDS": "30",
-    "ANALYSIS_SERVER_TIMEOUT_SECONDS": "5",
-    "ANALYSIS_VISIBILITY_TIMEOUT_SECONDS": "10",
-    "ANALYSIS_RETRY_BASE_SECONDS": "0.5",
-    "ANALYSIS_RETRY_MAX_SECONDS": "5",
-    "ANALYSIS_WAIT_SECONDS": "1",
-    "REPORT_TIMEOUT_SECONDS": "4",
-    "REPORT_RETRY_SECONDS": "30",
-    "CIRCUIT_FAILURES": "4",
-    "CIRCUIT_FIRST_PAUSE_SECONDS": "0.5",
-    "CIRCUIT_MAX_PAUSE_SECONDS": "4",
-    "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
-    "DATABASE_STATEMENT_TIMEOUT_SECONDS": "5",
-    "DATABASE_IDLE_TRANSACTION_TIMEOUT_SECONDS": "5",
-    "DRAMATIQ_HEARTBEAT_TIMEOUT_SECONDS": "15",
-    "S3_CONNECT_TIMEOUT_SECONDS": "2",
-    "S3_READ_TIMEOUT_SECONDS": "6",
-    "SWIFT_CONNECT_TIMEOUT_SECONDS": "2",
-    "SWIFT_READ_TIMEOUT_SECONDS": "6",
-    "SWIFT_RETRIES": "2",
-    "SYSTEMIC_PAUSE_SECONDS": "1",
-    "SYSTEMIC_PAUSE_MAX_SECONDS": "4",
-    "REDIS_VISIBILITY_TIMEOUT": "10",
-    "REDIS_MAX_RETRY": "100",
-    "REDIS_MAX_DELIVERIES": "100",
-    "REDIS_RETRY_BASE_SECONDS": "0.5",
-    "REDIS_RETRY_MAX_SECONDS": "5",
-    "REDIS_BLOCK_MS": "1000",
-    "REDIS_PROMOTE_SECONDS": "0.5",
-    "REDIS_TRIM_SECONDS": "5",
-    "CCTV_CLAIM_SECONDS": "10",
-    "CCTV_SWEEP_SECONDS": "2",
-    "CCTV_LOST_AFTER_SECONDS": "20",
-    "CCTV_UNQUEUED_AFTER_SECONDS": "5",
-    "CCTV_MAX_REQUEUES": "100",
-    "CCTV_REMAINS_AFTER_SECONDS": "10",
-    "INBOX_RETRY_SECONDS": "1",
-    "INBOX_SWEEP_SECONDS": "1",
-    "SQS_RESULT_WAIT_SECONDS": "1",
-    "UPLOAD_STALL_SECONDS": "10",
-    # Nine tenths of the work on so short a recording.
-    "SPEECH_PLAIN_PLOT": "true",
-}
 
 
 def chosen_specs(

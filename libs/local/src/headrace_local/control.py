@@ -150,9 +150,7 @@ def up_detached(
 def down(directory: Path | None = None, *, hurried: bool = False) -> bool:
     """Stop the stack, or what a killed supervisor left of it; nothing to stop is no error.
 
-    Args:
-        directory: the stack's; see `layout.resolve_directory`.
-        hurried: give no process its grace.
+    No process gets its grace if it is `hurried`.
 
     Returns:
         Whether something ran.
