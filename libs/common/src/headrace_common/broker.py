@@ -20,6 +20,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Retries, ShutdownNotifications, TimeLimit
 from pydantic import BaseModel
 
+from headrace_common.consumers import RepairingBroker
 from headrace_common.contracts.messages import ActorName
 from headrace_common.redis_client import redis_client
 from headrace_common.settings import RedisSettings
@@ -49,7 +50,7 @@ def make_broker(
     *,
     max_retries: int = 3,
     time_limit_seconds: float = 900,
-    broker_class: type[RedisBroker] = RedisBroker,
+    broker_class: type[RepairingBroker] = RepairingBroker,
 ) -> RedisBroker:
     """Make the broker and install it as Dramatiq's own.
 
@@ -57,7 +58,7 @@ def make_broker(
         settings: where Redis is.
         max_retries: times that a failed message is tried again, with growing delays.
         time_limit_seconds: an actor is interrupted after so long (not inside C code).
-        broker_class: a kind of RedisBroker.
+        broker_class: a kind of RepairingBroker.
     """
     broker = broker_class(
         client=redis_client(settings),
