@@ -213,10 +213,10 @@ def test_of_several_sweeps_that_find_a_job_one_acts(
 ) -> None:
     job_id = impatient.job(enqueue=False)
     other = Scene(impatient.settings)
-    found = other.dispatcher.sweep._due(other.dispatcher.sweep._next_jobs())
+    found = other.dispatcher.sweep._due(*other.dispatcher.sweep._next_jobs())
     assert impatient.dispatcher.sweep.round() == 1
     # As if it had been frozen between its reading and its acting.
-    monkeypatch.setattr(other.dispatcher.sweep, "_due", lambda _: found)
+    monkeypatch.setattr(other.dispatcher.sweep, "_due", lambda *_: found)
     assert [job.id for job, _ in found] == [job_id]
     assert other.dispatcher.sweep.round() == 0
     assert impatient.dispatcher.lane_messages(Lane.NORMAL) == 1

@@ -7,14 +7,14 @@ was read, so that of several that found it one acts, and one that was frozen in 
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy import select, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -94,7 +94,7 @@ class Sweep:
 
     def round(self) -> int:
         """Look at the next rows, and return how many were acted on."""
-        due = self._due(self._next_jobs())
+        due = self._due(*self._next_jobs())
         unanswered = [pair for pair in due if pair[1].action is Action.ASK_AGAIN]
         others = [pair for pair in due if pair[1].action is not Action.ASK_AGAIN]
         acted = [pair for batch in _batches(others) for pair in self._recover(batch)]
@@ -104,15 +104,19 @@ class Sweep:
             _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
         return len(acted)
 
-    def _next_jobs(self) -> list[Job]:
-        """Return the next rows from where the last round ended, oldest stage first."""
+    def _next_jobs(self) -> tuple[list[Job], datetime]:
+        """Return the next rows from where the last round ended, oldest stage first; and the time.
+
+        The time is the database's, as that in the rows is: a clock of ours that is wrong must end
+        nobody's upload.
+        """
         age = timedelta(seconds=self._settings.lost_after_seconds)
         query = (
             select(Job)
             .where(
                 Job.finished_at.is_(None),
                 Job.kind == JobKind.AUDIO_ANALYSIS,
-                Job.stage_entered_at < datetime.now(UTC) - age,
+                Job.stage_entered_at < func.now() - age,
             )
             .order_by(Job.stage_entered_at, Job.id)
             .limit(_ROUND_ROWS)
@@ -121,13 +125,13 @@ class Sweep:
             query = query.where(tuple_(Job.stage_entered_at, Job.id) > tuple_(*self._cursor))
         with self._database.begin() as session:
             jobs = list(session.scalars(query).all())
+            now = session.execute(select(func.now())).scalar_one()
         full = len(jobs) == _ROUND_ROWS
         self._cursor = (jobs[-1].stage_entered_at, jobs[-1].id) if full else None
-        return jobs
+        return jobs, now
 
-    def _due(self, jobs: list[Job]) -> list[_Plan]:
+    def _due(self, jobs: list[Job], now: datetime) -> list[_Plan]:
         """Return the jobs that need something, and what; messages are looked up together."""
-        now = datetime.now(UTC)
         planned = [
             (job, plan) for job in jobs if (plan := plan_recovery(job, self._settings, now=now))
         ]
