@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobKind, JobStatus
 from headrace_common.contracts.cctv import CctvReport
-from headrace_common.db import Database, InboxReport, Job
+from headrace_common.db import POISONED, Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_results import inbox, shadow
 from headrace_results.apply import JobState, change_for, change_of_other_run, outcome_text
@@ -140,7 +140,7 @@ class ReportApplier:
     def _give_up(self, inbox_id: int, attempts: int, reason: str) -> None:
         REPORTS_APPLIED.labels(outcome="poisoned").inc()
         log.error("report.poisoned", inbox_id=inbox_id, attempts=attempts, reason=reason)
-        self._write(inbox_id, f"{inbox.POISONED}gave up after {attempts} attempts: {reason}")
+        self._write(inbox_id, f"{POISONED}gave up after {attempts} attempts: {reason}")
 
     def _write(self, inbox_id: int, outcome: str) -> None:
         try:

@@ -16,15 +16,13 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts import JobStatus
-from headrace_common.db import InboxReport, Job
+from headrace_common.db import POISONED, InboxReport, Job
 from headrace_common.errors import ConflictError, NotFoundError
 from headrace_results import shadow
 from headrace_results.reports import canonical
 
 #: Earlier reports on a job that are applied first; a sender of more has its order to itself.
 _MOST_EARLIER: Final = 20
-
-POISONED: Final = "poisoned: "
 
 
 class Source(StrEnum):

@@ -3,6 +3,7 @@
 from headrace_common.db.engine import Database
 from headrace_common.db.migrate import pending_migrations, upgrade
 from headrace_common.db.models import (
+    POISONED,
     ApiKey,
     AuditEntry,
     Base,
@@ -21,6 +22,7 @@ from headrace_common.db.models import (
 from headrace_common.db.storable import is_storable
 
 __all__ = [
+    "POISONED",
     "ApiKey",
     "AuditEntry",
     "Base",

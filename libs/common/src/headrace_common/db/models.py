@@ -5,7 +5,7 @@ the version after can run side by side while a new value is rolled out (requirem
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -149,6 +149,10 @@ class JobEventRow(Base):
     message: Mapped[str]
     data: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+#: Begins the outcome of a report that was given up: a dead letter.
+POISONED: Final = "poisoned: "
 
 
 class InboxReport(Base):

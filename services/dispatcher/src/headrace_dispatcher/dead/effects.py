@@ -25,11 +25,10 @@ from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
-from headrace_common.db import DeadLetter, InboxReport, Job
+from headrace_common.db import POISONED, DeadLetter, InboxReport, Job
 from headrace_common.jobs import Change, JobStore
 from headrace_common.jobs.restart import JobRestarts
 from headrace_common.telemetry import continue_trace
-from headrace_dispatcher.dead.from_inbox import POISONED
 from headrace_dispatcher.dead.from_stream import original_fields
 from headrace_dispatcher.dead.letter import Kind, read_object, unpack_fields, unpack_text
 from headrace_dispatcher.dead.plan import Action, Plan

@@ -7,12 +7,10 @@ from typing import Final
 
 from sqlalchemy import Text, cast, exists, select
 
-from headrace_common.db import Database, DeadLetter, InboxReport
+from headrace_common.db import POISONED, Database, DeadLetter, InboxReport
 from headrace_dispatcher.dead.keeping import keep_in
 from headrace_dispatcher.dead.letter import Kind, NewLetter, Source, State
 
-#: How the outcome of a report begins that was given up (headrace_results.inbox).
-POISONED: Final = "poisoned: "
 QUEUE: Final = "webhook_inbox"
 _BATCH: Final = 200
 
