@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_common.circuit import CircuitPolicy
+from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.rollout.decision import is_shadowed, place_of, side_of
 from headrace_dispatcher.rollout.figures import SideFigures
 from headrace_dispatcher.rollout.guard import Finding, judge
@@ -181,6 +184,28 @@ def test_without_an_old_side_only_a_gross_failure_counts() -> None:
     most = HEALTHY.model_copy(update={"completed": 20, "failed": 80})
     assert not judge(SQS, some, alone, POLICY).sick
     assert judge(SQS, most, alone, POLICY).sick
+
+
+def test_a_side_that_takes_nothing_is_sick_without_samples() -> None:
+    none = figures()
+    assert not judge(SQS, none, none, POLICY, fault_seconds=59).sick
+    verdict = judge(SQS, none, none, POLICY, fault_seconds=61)
+    assert (verdict.sick, verdict.reason) == (True, "sqs is at fault for 61 s")
+    never = POLICY.model_copy(update={"circuit_seconds": None})
+    assert not judge(SQS, none, none, never, fault_seconds=1e6).sick
+
+
+def test_only_a_side_that_is_tried_and_alone_at_fault_counts() -> None:
+    circuits = Circuits(CircuitPolicy(failures=1, first_seconds=60, most_seconds=60))
+    assert circuits.fault_seconds(SQS, other=HTTP) == 0
+    circuits.of(SQS).failed("away")
+    time.sleep(0.06)
+    assert circuits.fault_seconds(SQS, other=HTTP) > 0
+    circuits.of(HTTP).failed("away")
+    assert circuits.fault_seconds(SQS, other=HTTP) == 0
+    untried = Circuits(CircuitPolicy(failures=1, first_seconds=0, most_seconds=0))
+    untried.of(SQS).failed("away")
+    assert untried.fault_seconds(SQS, other=HTTP) == 0
 
 
 def test_a_change_begins_a_slice() -> None:

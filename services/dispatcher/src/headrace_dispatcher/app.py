@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
 import anyio.to_thread
+import structlog
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel, Field
 
@@ -41,6 +42,8 @@ from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
 from headrace_dispatcher.transports import Receipt, Transport, TransportName
+
+log = structlog.get_logger()
 
 #: A step beside the lanes takes milliseconds; one that waits for a server is left to itself.
 _STEP_GRACE_SECONDS: Final = 10.0
@@ -85,9 +88,9 @@ class Dispatcher:
             retention=settings.job_retention,
         )
         self.transports = make_transports(settings)
-        self.rollout = RolloutProcess(self.database, self.transports, settings)
-        self.routing: Routing = self.rollout.routing
         self.circuits = Circuits(settings.circuit_policy)
+        self.rollout = RolloutProcess(self.database, self.transports, self.circuits, settings)
+        self.routing: Routing = self.rollout.routing
         self.gate = self.broker.gate = Gate(self.database, self.circuits, self.routing)
         self.bridge = Bridge(
             self.transports,
@@ -143,6 +146,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Start taking jobs, once it is known which lanes are paused, if that can be known."""
+        _warn_of(self.settings)
         self.gate.look()
         self.rollout.start(self.make_asking)
         self.worker.start()
@@ -167,6 +171,17 @@ class Dispatcher:
         """Return how many messages Redis holds for `lane`."""
         key = f"{self.broker.namespace}:{lane.queue_name}.msgs"
         return int(self.broker.client.hlen(key))
+
+
+def _warn_of(settings: DispatcherSettings) -> None:
+    if settings.circuit_failures <= settings.job_max_retries + 1:
+        log.warning(
+            "dispatcher.circuit_opens_early",
+            hint="one job that makes a server fail opens its circuit: CIRCUIT_FAILURES should be "
+            "above JOB_MAX_RETRIES + 1",
+            circuit_failures=settings.circuit_failures,
+            job_max_retries=settings.job_max_retries,
+        )
 
 
 def make_lane_broker(settings: DispatcherSettings) -> LaneBroker:

@@ -45,6 +45,16 @@ class Circuits:
         """Describe all of them."""
         return [circuit.view() for circuit in (*self._by_transport.values(), self.postgres)]
 
+    def fault_seconds(self, name: TransportName, *, other: TransportName) -> float:
+        """Say for how long a side has been at fault; 0 if it is not, or the other one is too.
+
+        One that nobody has tried lately may be well by now, so that it counts as such.
+        """
+        view = self.of(name).view()
+        is_tried = view.state is CircuitState.HALF_OPEN or view.next_try_seconds > 0
+        alone = self.of(other).state is CircuitState.CLOSED
+        return view.open_seconds if is_tried and alone else 0.0
+
     def room(self, sides: Collection[TransportName]) -> int | None:
         """Say how many jobs may be fetched that take one of `sides`.
 

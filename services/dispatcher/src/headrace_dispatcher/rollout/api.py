@@ -18,6 +18,7 @@ from headrace_common.errors import (
 from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
+from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.current import CurrentRollout, count_rollback
 from headrace_dispatcher.rollout.figures import shadow_figures
@@ -69,11 +70,16 @@ class RolloutDesk:
     """What the routes do."""
 
     def __init__(
-        self, database: Database, current: CurrentRollout, configured: Collection[TransportName]
+        self,
+        database: Database,
+        current: CurrentRollout,
+        circuits: Circuits,
+        configured: Collection[TransportName],
     ) -> None:
         """Work with these."""
         self._database = database
         self._current = current
+        self._circuits = circuits
         self._configured = sorted(configured)
 
     def show(self) -> RolloutView:
@@ -127,7 +133,7 @@ class RolloutDesk:
                 sqs=sqs,
                 http=http,
                 shadow=shadow_figures(session, since=since),
-                verdict=verdict_of(session, state),
+                verdict=verdict_of(session, state, self._circuits),
             )
 
     def shadow(self, job_id: str) -> ShadowView:

@@ -23,13 +23,17 @@ class Check(BaseModel):
 
     name: str = Field(examples=["failures"])
     finding: Finding
-    new: float | None = Field(description="The new side's share; of latencies, seconds")
+    new: float | None = Field(description="The new side's share; of times, seconds")
     old: float | None = Field(description="The old side's; null where there is too little of it")
     samples: int = Field(description="Of the new side")
-    margin: float = Field(description="Share above the old side's; of latencies, the ratio")
+    margin: float = Field(
+        description="Share above the old side's; of latencies, the ratio; of the circuit, seconds"
+    )
 
     def told(self, side: TransportName) -> str:
         """Say it in a sentence for people."""
+        if self.name == "circuit":
+            return f"{side} is at fault for {self.new:.0f} s"
         if self.name == "latency":
             return f"{side} takes {self.new:.1f} s (p95), the other side {self.old or 0:.1f} s"
         other = "too few to compare with" if self.old is None else f"{self.old:.0%}"
@@ -45,7 +49,12 @@ class Verdict(BaseModel):
 
 
 def judge(
-    side: TransportName, new: SideFigures, old: SideFigures, policy: RolloutPolicy
+    side: TransportName,
+    new: SideFigures,
+    old: SideFigures,
+    policy: RolloutPolicy,
+    *,
+    fault_seconds: float = 0,
 ) -> Verdict:
     """Hold the new side against the old one, by what happened since the last change.
 
@@ -57,12 +66,14 @@ def judge(
         new: its figures.
         old: the other side's, over the same time.
         policy: margins and minimum samples.
+        fault_seconds: for so long the new side is at fault, and not the old one.
     """
     checks = [
         _share("failures", new.failures, old.failures, policy.failure_margin, policy),
         _share("refusals", new.refusals, old.refusals, policy.refused_margin, policy),
         _share("delays", new.delays, old.delays, policy.overdue_margin, policy),
         _latency(new, old, policy),
+        _circuit(fault_seconds, policy),
     ]
     worse = [check for check in checks if check.finding is Finding.WORSE]
     return Verdict(
@@ -107,4 +118,17 @@ def _latency(new: SideFigures, old: SideFigures, policy: RolloutPolicy) -> Check
         old=other,
         samples=new.failures.total,
         margin=policy.latency_ratio or 0,
+    )
+
+
+def _circuit(seconds: float, policy: RolloutPolicy) -> Check:
+    """Judge a side that takes nothing at all: its jobs wait, so that there are no samples."""
+    most = policy.circuit_seconds
+    return Check(
+        name="circuit",
+        finding=Finding.WORSE if most is not None and seconds >= most else Finding.FINE,
+        new=seconds,
+        old=None,
+        samples=0,
+        margin=most or 0,
     )

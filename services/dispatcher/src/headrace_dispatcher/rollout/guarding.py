@@ -13,7 +13,7 @@ from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.db import Database, Job
 from headrace_common.repeat import Repeater
 from headrace_dispatcher.asking import AskingAgain
-from headrace_dispatcher.circuits import DEPENDENCIES
+from headrace_dispatcher.circuits import DEPENDENCIES, Circuits
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.current import CurrentRollout, count_rollback
 from headrace_dispatcher.rollout.decision import other_side
@@ -37,17 +37,21 @@ _ASK_AT_ONCE: Final = 100
 class Guarding:
     """Judges the new side every two seconds; one replica at a time does."""
 
-    def __init__(self, database: Database, current: CurrentRollout, asking: AskingAgain) -> None:
+    def __init__(
+        self, database: Database, current: CurrentRollout, asking: AskingAgain, circuits: Circuits
+    ) -> None:
         """Work with these; nothing happens before `start`.
 
         Args:
             database: where the figures are.
             current: told of a roll-back.
             asking: sends jobs again; nobody else may use it.
+            circuits: what this process knows to be at fault.
         """
         self._database = database
         self._current = current
         self._asking = asking
+        self._circuits = circuits
         self._repeater = Repeater("rollout-guard", self._step)
 
     def start(self) -> None:
@@ -85,7 +89,8 @@ class Guarding:
                 return
             side = state.new_side
             new, old = both_sides(session, state, side)
-            verdict = judge(side, new, old, state.policy)
+            seconds = fault_seconds(self._circuits, state, side)
+            verdict = judge(side, new, old, state.policy, fault_seconds=seconds)
             if not verdict.sick:
                 return
             after = roll_back(session, state, side, actor=GUARD, reason=verdict.reason or "sick")
@@ -130,11 +135,21 @@ def both_sides(
     return figures[0], figures[1]
 
 
-def verdict_of(session: Session, state: RolloutState) -> Verdict | None:
+def fault_seconds(circuits: Circuits, state: RolloutState, side: TransportName) -> float:
+    """Return for how long `side` alone has been at fault, since the last change."""
+    since = state.changed_at
+    most = (datetime.now(UTC) - since).total_seconds() if since else float("inf")
+    return min(circuits.fault_seconds(side, other=other_side(side)), max(most, 0.0))
+
+
+def verdict_of(session: Session, state: RolloutState, circuits: Circuits) -> Verdict | None:
     """Return what the guard thinks now; None while nothing is tried."""
     if state.new_side is None:
         return None
-    return judge(state.new_side, *both_sides(session, state, state.new_side), state.policy)
+    side = state.new_side
+    new, old = both_sides(session, state, side)
+    seconds = fault_seconds(circuits, state, side)
+    return judge(side, new, old, state.policy, fault_seconds=seconds)
 
 
 def roll_back(

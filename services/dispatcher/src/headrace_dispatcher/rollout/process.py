@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from headrace_common.db import Database, Job
 from headrace_common.web import Check
 from headrace_dispatcher.asking import AskingAgain
+from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.rollout.api import RolloutDesk, rollout_router
 from headrace_dispatcher.rollout.copies import Copies, copy_of
 from headrace_dispatcher.rollout.current import CurrentRollout
@@ -22,12 +23,17 @@ class RolloutProcess:
     """Decides, counts, copies and guards; `routing` is what dispatching asks."""
 
     def __init__(
-        self, database: Database, transports: Sequence[Transport], settings: DispatcherSettings
+        self,
+        database: Database,
+        transports: Sequence[Transport],
+        circuits: Circuits,
+        settings: DispatcherSettings,
     ) -> None:
         """Put the parts together; nothing runs before `start`."""
         configured = [transport.name for transport in transports]
         self._database = database
         self._settings = settings
+        self._circuits = circuits
         self.current = CurrentRollout(database, from_environment(use_sqs=settings.use_sqs_queue))
         self._outcomes = Outcomes(database, self.current)
         self._copies = Copies(database, transports)
@@ -35,7 +41,7 @@ class RolloutProcess:
             self.current, self._outcomes, configured=configured, copy=self._copy
         )
         self._guarding: Guarding | None = None
-        self._desk = RolloutDesk(database, self.current, configured)
+        self._desk = RolloutDesk(database, self.current, circuits, configured)
 
     def start(self, make_asking: Callable[[], AskingAgain]) -> None:
         """Start the threads.
@@ -45,7 +51,7 @@ class RolloutProcess:
         """
         self.current.start()
         self._outcomes.start()
-        self._guarding = Guarding(self._database, self.current, make_asking())
+        self._guarding = Guarding(self._database, self.current, make_asking(), self._circuits)
         self._guarding.start()
 
     def stop(self) -> None:

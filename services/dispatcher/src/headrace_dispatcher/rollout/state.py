@@ -45,6 +45,13 @@ class RolloutPolicy(BaseModel):
         le=86_400,
         description="A job that waits for so long because its side is at fault counts as refused",
     )
+    circuit_seconds: float | None = Field(
+        default=60,
+        gt=0,
+        le=86_400,
+        description="A side that was at fault for so long without a break, while the old one is "
+        "not, is sick however few jobs it got; null: not judged",
+    )
     overdue_margin: Share = Field(
         default=0.1, description="Share of overdue jobs above the old side's"
     )
