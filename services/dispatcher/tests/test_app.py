@@ -143,7 +143,7 @@ def test_a_job_that_kills_its_dispatcher_ends(
         scene = scene_with(
             use_sqs_queue=False,
             analysis_server_url=url,
-            job_max_retries=0,
+            job_max_deliveries=1,
             dramatiq_heartbeat_timeout_seconds=1,
         )
         job_id = scene.job()

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
 from headrace_common.retry_after import retry_after_seconds
-from headrace_dispatcher.microbatch import BatchLimits, pack_batches
+from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher, pack_batches
 from headrace_dispatcher.recovery import Action, plan_recovery
-from headrace_dispatcher.retries import hold_seconds, plan_retry
+from headrace_dispatcher.retries import (
+    REFUSALS,
+    costs_a_try,
+    hold_seconds,
+    is_poison,
+    plan_retry,
+)
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_dispatcher.transports import TransportError, TransportName, choose_transport
+from headrace_dispatcher.transports import TransportError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DispatcherSettings.model_validate(
@@ -42,47 +48,32 @@ def test_batches_are_as_full_as_they_can_be() -> None:
     assert [len(batch) for batch in batches] == [10, 10, 5]
 
 
-@pytest.mark.parametrize(("deliveries", "delay"), [(1, 2.0), (2, 8.0), (3, 32.0)])
-def test_a_passing_error_is_retried_with_growing_delays(deliveries: int, delay: float) -> None:
+@pytest.mark.parametrize(("refusals", "delay"), [(1, 2.0), (2, 8.0), (3, 32.0)])
+def test_a_passing_error_is_retried_with_growing_delays(refusals: int, delay: float) -> None:
     error = TransportError("busy", retryable=True)
-    plan = plan_retry(error, deliveries=deliveries, max_retries=3, base_seconds=2, jitter=1)
+    plan = plan_retry(error, refusals=refusals, max_retries=3, base_seconds=2, jitter=1)
     assert (plan.action, plan.delay_seconds) == ("retry", delay)
 
 
 @given(st.integers(1, 3), st.floats(0, 1))
-def test_jitter_takes_away_half_at_most(deliveries: int, jitter: float) -> None:
+def test_jitter_takes_away_half_at_most(refusals: int, jitter: float) -> None:
     error = TransportError("busy", retryable=True)
-    plan = plan_retry(error, deliveries=deliveries, max_retries=3, base_seconds=2, jitter=jitter)
-    whole = 2 * 4 ** (deliveries - 1)
+    plan = plan_retry(error, refusals=refusals, max_retries=3, base_seconds=2, jitter=jitter)
+    whole = 2 * 4 ** (refusals - 1)
     assert whole / 2 <= plan.delay_seconds <= whole
 
 
 def test_the_other_sides_wish_to_wait_is_respected() -> None:
     error = TransportError("busy", retryable=True, retry_after=60)
-    plan = plan_retry(error, deliveries=1, max_retries=3, base_seconds=2, jitter=0)
+    plan = plan_retry(error, refusals=1, max_retries=3, base_seconds=2, jitter=0)
     assert plan.delay_seconds == 60
 
 
-@pytest.mark.parametrize(("retryable", "deliveries"), [(False, 1), (True, 4)])
-def test_a_final_error_and_a_spent_budget_end_the_job(*, retryable: bool, deliveries: int) -> None:
+@pytest.mark.parametrize(("retryable", "refusals"), [(False, 1), (True, 4)])
+def test_a_final_error_and_a_spent_budget_end_the_job(*, retryable: bool, refusals: int) -> None:
     error = TransportError("no", retryable=retryable)
-    plan = plan_retry(error, deliveries=deliveries, max_retries=3, base_seconds=2, jitter=0)
+    plan = plan_retry(error, refusals=refusals, max_retries=3, base_seconds=2, jitter=0)
     assert plan.action == "give_up"
-
-
-@pytest.mark.parametrize(
-    ("use_sqs", "pinned", "chosen"),
-    [
-        (True, None, TransportName.SQS),
-        (False, None, TransportName.HTTP),
-        (True, "http", TransportName.HTTP),
-        (False, "sqs", TransportName.SQS),
-    ],
-)
-def test_a_job_stays_on_the_way_it_was_sent(
-    *, use_sqs: bool, pinned: str | None, chosen: TransportName
-) -> None:
-    assert choose_transport(use_sqs=use_sqs, pinned=pinned) is chosen
 
 
 @pytest.mark.parametrize(
@@ -193,3 +184,46 @@ def _job(status: JobStatus, *, age_seconds: int) -> Job:
         stage_entered_at=since,
         updated_at=since,
     )
+
+
+def test_refusals_are_no_deaths_of_workers() -> None:
+    job = Job(status=JobStatus.PROCESSING, meta={REFUSALS: 3})
+    assert not is_poison(job, deliveries=5, most=2), "three refusals, one death"
+    assert is_poison(job, deliveries=6, most=2)
+    anew = Job(status=JobStatus.QUEUED, meta={REFUSALS: 3})
+    assert is_poison(anew, deliveries=3, most=2), "what was in an earlier stage is over"
+
+
+@pytest.mark.parametrize(
+    ("systemic", "is_closed", "hours", "costs"),
+    [
+        (False, True, 0, True),
+        (False, False, 1, False),
+        (False, False, 3, True),
+        (True, True, 3, False),
+        (True, False, 3, False),
+    ],
+)
+def test_what_may_be_the_jobs_own_fault_costs_a_try(
+    *, systemic: bool, is_closed: bool, hours: int, costs: bool
+) -> None:
+    error = TransportError("", retryable=True, systemic=systemic)
+    waited = timedelta(hours=hours)
+    assert (
+        costs_a_try(error, is_closed=is_closed, waited=waited, patience=timedelta(hours=2)) is costs
+    )
+
+
+def test_an_entry_that_cannot_be_measured_is_its_senders_problem_alone() -> None:
+    batcher: MicroBatcher[str, int] = MicroBatcher(
+        lambda batch: [int(entry) for entry in batch],
+        name="test",
+        limits=BatchLimits(entries=10, size=100, linger_seconds=0),
+        size_of=lambda entry: len(str(int(entry))),
+        senders=1,
+    )
+    with pytest.raises(ValueError, match="invalid literal"):
+        batcher.submit("none")
+    assert batcher.submit("7").result(timeout=10) == 7
+    batcher.check()
+    batcher.close()

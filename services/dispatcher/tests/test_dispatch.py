@@ -157,7 +157,8 @@ def test_a_message_of_a_job_that_waits_does_nothing(scene: Scene, queues: Queues
     assert not queues.receive(Lane.NORMAL)
 
 
-def test_a_message_that_kills_its_workers_ends(scene: Scene) -> None:
+def test_a_message_that_kills_its_workers_ends(scene_with: Callable[..., Scene]) -> None:
+    scene = scene_with(job_max_deliveries=4)
     job_id = scene.job()
     taken = Change(job_id=job_id, to=JobStatus.PROCESSING, message="", takes_up=True)
     for _ in range(4):

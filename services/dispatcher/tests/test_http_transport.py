@@ -12,6 +12,7 @@ from headrace_common import webhooks
 from headrace_common.circuit import CircuitState
 from headrace_common.contracts.analysis import AnalysisRequest
 from headrace_common.contracts.jobs import JobStatus
+from headrace_common.jobs import Change
 from headrace_dispatcher.transports import TransportName
 from headrace_local.waiting import wait_until
 
@@ -88,7 +89,7 @@ def test_a_busy_server_is_asked_again(http_scene: Scene, analysis_server: Analys
     assert len(analysis_server.received) == 3
 
 
-@pytest.mark.parametrize("status", [400, 302])
+@pytest.mark.parametrize("status", [400, 422])
 def test_a_refusal_ends_the_job(
     http_scene: Scene, analysis_server: AnalysisServer, status: int
 ) -> None:
@@ -127,6 +128,58 @@ def test_a_job_that_makes_a_server_fail_ends_after_its_tries(
     assert (job.error_code, len(analysis_server.received)) == ("dispatch_failed", 4)
     waits = [text for text in http_scene.messages(job_id) if "answered 500; trying again" in text]
     assert len(waits) == 3
+
+
+@pytest.mark.parametrize("status", [302, 404])
+def test_a_url_that_is_wrong_ends_few_jobs(
+    scene_with: Callable[..., Scene], analysis_server: AnalysisServer, status: int
+) -> None:
+    scene = scene_with(
+        use_sqs_queue=False,
+        analysis_server_url=analysis_server.url,
+        job_max_retries=1,
+        circuit_failures=2,
+    )
+    analysis_server.answers = [(status, {"location": "http://127.0.0.1:1/"})] * 6 + [(202, {})]
+    job_ids = [scene.job() for _ in range(4)]
+    with running(scene):
+        wait_until(
+            lambda: {scene.load(job_id).status for job_id in job_ids},
+            lambda seen: seen == {"queued_for_analysis"},
+        )
+
+
+def test_workers_that_were_killed_cost_an_innocent_job_no_try(
+    scene_with: Callable[..., Scene], analysis_server: AnalysisServer
+) -> None:
+    scene = scene_with(
+        use_sqs_queue=False, analysis_server_url=analysis_server.url, job_max_retries=1
+    )
+    analysis_server.answers = [(500, {}), (202, {})]
+    job_id = scene.job()
+    taken = Change(job_id=job_id, to=JobStatus.PROCESSING, message="", takes_up=True)
+    for _ in range(5):
+        scene.store.apply([taken])
+    with running(scene):
+        wait_until(lambda: scene.load(job_id), lambda job: job.status == "queued_for_analysis")
+    assert len(analysis_server.received) == 2
+
+
+def test_a_job_that_is_alone_with_the_server_that_it_makes_fail_ends(
+    scene_with: Callable[..., Scene], analysis_server: AnalysisServer
+) -> None:
+    scene = scene_with(
+        use_sqs_queue=False,
+        analysis_server_url=analysis_server.url,
+        job_max_retries=1,
+        circuit_failures=1,
+        dispatch_patience_seconds=0.5,
+    )
+    analysis_server.answers = [(500, {})]
+    job_id = scene.job()
+    with running(scene):
+        job = wait_until(lambda: scene.load(job_id), lambda job: job.status == JobStatus.FAILED)
+    assert job.error_code == "dispatch_failed"
 
 
 def test_a_server_that_fails_for_all_costs_nobody_more_than_a_try(

@@ -13,9 +13,8 @@ from typing import Final
 
 import structlog
 
-from headrace_common import webhooks
 from headrace_common.circuit import CircuitBreaker, CircuitState
-from headrace_common.contracts.analysis import ANALYSIS_PROGRESS, AnalysisRequest
+from headrace_common.contracts.analysis import ANALYSIS_PROGRESS
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
@@ -24,7 +23,15 @@ from headrace_common.telemetry import current_trace
 from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.circuits import Circuits, at_fault
 from headrace_dispatcher.gate import DATABASE_AWAY, Gate
-from headrace_dispatcher.retries import hold_seconds, plan_retry
+from headrace_dispatcher.request import build_request
+from headrace_dispatcher.retries import (
+    REFUSALS,
+    costs_a_try,
+    hold_seconds,
+    is_poison,
+    plan_retry,
+    refusals_of,
+)
 from headrace_dispatcher.routing import Route, Routing
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.transports import Dispatch, Receipt, TransportError
@@ -116,11 +123,10 @@ class Dispatching:
         return self._submit(route, job)[0]
 
     def _try(self, tried: _Try) -> None:
-        if tried.deliveries > self._settings.job_max_retries + 1:
-            # A refusal ends the job within its budget, so that every one of these ended in a
-            # worker's death or in an error of ours.
+        most = self._settings.job_max_deliveries
+        if is_poison(tried.job, deliveries=tried.deliveries, most=most):
             tried.circuit.leave()
-            reason = f"taken up {tried.deliveries - 1} times without an end"
+            reason = f"{most} workers died while they had it in hand"
             self._fail(tried.job, "poison_message", reason)
             return
         try:
@@ -150,15 +156,22 @@ class Dispatching:
         """End a try that failed: hold the job, let it try again later, or end it."""
         if not error.retryable:
             self._fail(tried.job, "dispatch_failed", error.reason)
-        elif error.systemic or tried.circuit.state is not CircuitState.CLOSED:
-            self._hold(tried, error.reason, retry_after=error.retry_after)
-        else:
+            return
+        if costs_a_try(
+            error,
+            is_closed=tried.circuit.state is CircuitState.CLOSED,
+            waited=datetime.now(UTC) - (tried.job.queued_at or tried.job.created_at),
+            patience=timedelta(seconds=self._settings.dispatch_patience_seconds),
+        ):
             self._retry(tried, error)
+        else:
+            self._hold(tried, error.reason, retry_after=error.retry_after)
 
     def _retry(self, tried: _Try, error: TransportError) -> None:
+        refusals = refusals_of(tried.job) + 1
         plan = plan_retry(
             error,
-            deliveries=tried.deliveries,
+            refusals=refusals,
             max_retries=self._settings.job_max_retries,
             base_seconds=self._settings.retry_base_seconds,
             jitter=_jitter(),
@@ -174,6 +187,7 @@ class Dispatching:
                     message=f"{error.reason}; trying again in {plan.delay_seconds:.1f} s",
                     only_from=frozenset({JobStatus.PROCESSING}),
                     only_run=tried.job.run,
+                    metadata={REFUSALS: refusals},
                     retry_at=datetime.now(UTC) + timedelta(seconds=plan.delay_seconds),
                 )
             ]
@@ -266,28 +280,11 @@ def _taken_up(job: Job, route: Route) -> Change:
         message="Picked up by a dispatcher",
         transport=route.transport,
         only_run=job.run,
+        # Of an earlier stage or run.
+        metadata={} if refusals_of(job) or REFUSALS not in job.meta else {REFUSALS: 0},
         takes_up=True,
     )
 
 
 def _jitter() -> float:
     return random.random()  # noqa: S311 - spreads load, guards nothing
-
-
-def build_request(job: Job, settings: DispatcherSettings, *, now: datetime) -> AnalysisRequest:
-    """Make what an analysis server gets to know of a job (A5)."""
-    secrets = settings.callback_token_secret_texts()
-    token = webhooks.callback_token(job.id, secret=secrets[0]) if secrets else None
-    url = webhooks.callback_url(settings.webhook_url, job.id, token=token, run=job.run)
-    token_id = job.token_id or ""
-    return AnalysisRequest(
-        job_id=job.id,
-        s3_audio_url=job.input["s3_audio_url"],
-        token_id=token_id,
-        video_id=token_id,
-        s3_textgrid_url=job.input.get("s3_textgrid_url"),
-        s3_pitch_url=job.input.get("s3_pitch_url"),
-        callback_url=url,
-        webhook_url=url,
-        timestamp=now,
-    )

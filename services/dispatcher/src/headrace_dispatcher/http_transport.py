@@ -15,6 +15,8 @@ from headrace_dispatcher.transports import Dispatch, Receipt, TransportError, Tr
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
 #: Our signature is not taken: a secret or a clock is wrong, over there or here, and no job.
 _NOT_TRUSTED: Final = frozenset({401, 403})
+#: There is nothing to post to: more likely a wrong URL than a job that nobody wants.
+_NOT_THERE: Final = frozenset({404, 405, 410})
 #: Nothing was sent: the job cannot be what is wrong.
 _NOT_REACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -86,7 +88,12 @@ def _outcome(answer: httpx.Response) -> Receipt | TransportError:
     if answer.is_success:
         return Receipt({"analysis_server_status": answer.status_code})
     untrusted = answer.status_code in _NOT_TRUSTED
-    passing = untrusted or answer.is_server_error or answer.status_code in _PASSING_STATUSES
+    passing = (
+        untrusted
+        or answer.is_server_error
+        or answer.is_redirect
+        or answer.status_code in _PASSING_STATUSES | _NOT_THERE
+    )
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now=time.time())
     # Too many requests, or down until a time that it knows: no job's doing. Any other 5xx may be.
     told_to_wait = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and retry_after is not None

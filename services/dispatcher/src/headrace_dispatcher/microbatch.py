@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import structlog
@@ -55,6 +55,13 @@ def pack_batches(
         yield batch
 
 
+@dataclass(frozen=True)
+class _Waiting(Generic[Entry, Answer]):
+    entry: Entry
+    size: int
+    future: "Future[Answer]" = field(default_factory=Future)
+
+
 class MicroBatcher(Generic[Entry, Answer]):
     """Collects entries and sends them in batches from threads of its own."""
 
@@ -80,7 +87,7 @@ class MicroBatcher(Generic[Entry, Answer]):
         self._send = send
         self._limits = limits
         self._size_of = size_of
-        self._waiting: queue.SimpleQueue[tuple[Entry, Future[Answer]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting[Entry, Answer] | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(senders, thread_name_prefix=f"{name}-send")
         self._lock = threading.Lock()
         self._closed = False
@@ -93,12 +100,13 @@ class MicroBatcher(Generic[Entry, Answer]):
         Raises:
             RuntimeError: the batcher is closed.
         """
-        future: Future[Answer] = Future()
+        # Measured by who brings it: an error is theirs, and the collecting thread lives on.
+        item: _Waiting[Entry, Answer] = _Waiting(entry, self._size_of(entry))
         with self._lock:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            self._waiting.put((entry, future))
-        return future
+            self._waiting.put(item)
+        return item.future
 
     def check(self) -> None:
         """Check that the collecting thread lives.
@@ -127,12 +135,11 @@ class MicroBatcher(Generic[Entry, Answer]):
                 return
             collected = [first]
             open_for_more = self._linger(collected)
-            for batch in pack_batches(
-                collected, limits=self._limits, size_of=lambda item: self._size_of(item[0])
-            ):
+            limits = self._limits
+            for batch in pack_batches(collected, limits=limits, size_of=lambda item: item.size):
                 self._pool.submit(self._deliver, batch)
 
-    def _linger(self, collected: list[tuple[Entry, "Future[Answer]"]]) -> bool:
+    def _linger(self, collected: list[_Waiting[Entry, Answer]]) -> bool:
         """Collect more until the batch is full or its time is over; False at the end of all."""
         deadline = time.monotonic() + self._limits.linger_seconds
         while len(collected) < self._limits.entries:
@@ -145,16 +152,16 @@ class MicroBatcher(Generic[Entry, Answer]):
             collected.append(item)
         return True
 
-    def _deliver(self, batch: list[tuple[Entry, "Future[Answer]"]]) -> None:
+    def _deliver(self, batch: list[_Waiting[Entry, Answer]]) -> None:
         answers: Sequence[Answer | Exception]
         try:
-            answers = self._send([entry for entry, _ in batch])
+            answers = self._send([item.entry for item in batch])
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(batch)} entries were sent, {len(answers)} answered")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - passed on to everyone who waits
             answers = [error] * len(batch)
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for item, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
-                future.set_exception(answer)
+                item.future.set_exception(answer)
             else:
-                future.set_result(answer)
+                item.future.set_result(answer)

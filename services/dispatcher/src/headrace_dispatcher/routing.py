@@ -1,4 +1,4 @@
-"""Which way a job goes: the question that dispatching asks, and the environment's answer.
+"""Which way a job goes: the question that dispatching asks.
 
 Whoever divides jobs between the transports answers `Routing`; dispatching, asking again and the
 gate of the lanes ask it and know nothing else of a roll-out.
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Job
-from headrace_dispatcher.transports import Dispatch, TransportName, choose_transport
+from headrace_dispatcher.transports import Dispatch, TransportName
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,7 @@ class Routing(Protocol):
         """Decide where a job goes now, at its first attempt or at a later one.
 
         Dispatching notes the answer in `job.transport` before the job is sent. Once it was sent
-        (`was_sent`) it keeps its side, unless it `may_switch`.
-        """
-
-    def may_switch(self, job: Job) -> bool:
-        """Whether a job that was sent may go another way when an analysis server is asked again.
-
-        Only where the side that it was sent to has been rolled back.
+        (`was_sent`) it keeps its side, unless that has been rolled back.
         """
 
     def in_use(self) -> frozenset[TransportName]:
@@ -49,33 +43,6 @@ class Routing(Protocol):
 
     def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
         """Count what became of attempts to send over `name`."""
-
-
-class EnvironmentRouting:
-    """All jobs the one way that USE_SQS_QUEUE says."""
-
-    def __init__(self, *, use_sqs: bool) -> None:
-        """Answer by the setting."""
-        self._use_sqs = use_sqs
-
-    def route(self, job: Job) -> Route:
-        """Decide as the setting says, but where the job was sent already."""
-        pinned = job.transport if was_sent(job) and not self.may_switch(job) else None
-        return Route(choose_transport(use_sqs=self._use_sqs, pinned=pinned))
-
-    def may_switch(self, job: Job) -> bool:
-        """Never: nothing is rolled back here."""
-        return False
-
-    def in_use(self) -> frozenset[TransportName]:
-        """Return the one side."""
-        return frozenset({choose_transport(use_sqs=self._use_sqs, pinned=None)})
-
-    def taken(self, job: Job, dispatch: Dispatch, route: Route) -> None:
-        """Do nothing: no copy is wanted."""
-
-    def attempted(self, name: TransportName, *, taken: int, refused: int) -> None:
-        """Count nothing: there is nothing to compare."""
 
 
 def was_sent(job: Job) -> bool:

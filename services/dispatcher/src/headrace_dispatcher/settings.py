@@ -37,6 +37,18 @@ class DispatcherSettings(
     job_max_retries: int = Field(
         default=3, ge=0, le=20, description="Times that a stage of a job is tried again (A4)"
     )
+    job_max_deliveries: int = Field(
+        default=10,
+        ge=1,
+        le=1_000,
+        description="Dispatchers that may die while they have a job in hand, before it is poison",
+    )
+    dispatch_patience_seconds: float = Field(
+        default=24 * 3600,
+        gt=0,
+        description="A job that waited so long for a server at fault, and is refused with an error "
+        "that may be its own, counts its tries from then on",
+    )
     job_stage_timeout_seconds: float = Field(
         default=900, gt=0, description="Longest that a job runs in a stage (A4)"
     )

@@ -100,13 +100,6 @@ class Transport(Protocol):
         """Close its connections."""
 
 
-def choose_transport(*, use_sqs: bool, pinned: str | None) -> TransportName:
-    """Decide how a job goes: as before, where it was sent already, else as the setting says."""
-    if pinned is not None:
-        return TransportName(pinned)
-    return TransportName.SQS if use_sqs else TransportName.HTTP
-
-
 def wire_size(dispatch: Dispatch) -> int:
     """Return the bytes that a dispatch counts for: body and attributes, as SQS counts them."""
     attributes = AnalysisRequest.attributes(dispatch.lane, dispatch.trace)

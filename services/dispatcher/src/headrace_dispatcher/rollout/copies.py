@@ -101,8 +101,10 @@ class Copies:
         try:
             batcher = self._batchers[name, transport.destination(copy.dispatch.lane)]
             batcher.submit(copy).add_done_callback(lambda _: self._room.release())
-        except RuntimeError:  # closed meanwhile
+        except Exception:
+            # Closed meanwhile, or at fault: no copy is worth the job that it is made of.
             self._room.release()
+            log.exception("rollout.copy_left_out")
 
     def close(self) -> None:
         """Send what waits; the transports belong to the bridge."""

@@ -38,12 +38,12 @@ class RolloutRouting:
     def route(self, job: Job) -> Route:
         """Decide by the job's id; one that was sent keeps its side, unless that is rolled back."""
         state = self._current.state
-        if job.transport is not None and was_sent(job) and not self.may_switch(job):
+        if job.transport is not None and was_sent(job) and not self._may_switch(job):
             return Route(TransportName(job.transport))
         name = self._available(side_of(job.id, sqs_percent=state.sqs_percent))
         return Route(name, self._shadow(job, name, state))
 
-    def may_switch(self, job: Job) -> bool:
+    def _may_switch(self, job: Job) -> bool:
         """Whether the side that the job was sent to was rolled back since."""
         state = self._current.state
         return (
