@@ -18,12 +18,14 @@ def fresh_database(local_servers: LocalServers) -> Iterator[DatabaseSettings]:
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        url = f"{server_url.rpartition('/')[0]}/{name}"
-        settings = DatabaseSettings.model_validate({"database_url": url})
+    url = f"{server_url.rpartition('/')[0]}/{name}"
+    settings = DatabaseSettings.model_validate({"database_url": url})
+    try:
         upgrade(settings)
-        try:
-            yield settings
-        finally:
+        yield settings
+    finally:
+        # Its own connection: a test may have stopped the server meanwhile.
+        with psycopg.connect(server_url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 

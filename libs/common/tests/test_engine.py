@@ -1,6 +1,17 @@
 """Connections to the database."""
 
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
 from headrace_common.db import Database
+from headrace_common.settings import DatabaseSettings
 
 
 def test_a_vanished_host_is_noticed_in_seconds(database: Database) -> None:
@@ -13,3 +24,52 @@ def test_a_vanished_host_is_noticed_in_seconds(database: Database) -> None:
     )
     assert noticed_idle <= 30
     assert int(used["tcp_user_timeout"]) <= 30_000
+
+
+@pytest.fixture
+def impatient(fresh_database: DatabaseSettings) -> Iterator[Database]:
+    """Connections that give their server a second."""
+    quick = {"database_connect_timeout_seconds": 1, "database_statement_timeout_seconds": 0.1}
+    made = Database(fresh_database.model_copy(update=quick))
+    yield made
+    made.close()
+
+
+def process_of(database: Database) -> int:
+    """Return the server's process for the one connection of a pool."""
+    with database.begin() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    assert isinstance(pid, int)
+    return pid
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Freeze a process of the server."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_froze_between_two_transactions_is_given_up(impatient: Database) -> None:
+    pid, started = process_of(impatient), time.monotonic()
+    with frozen(pid):
+        assert process_of(impatient) != pid
+    assert time.monotonic() - started < 5
+
+
+def test_a_server_that_freezes_in_a_transaction_is_given_up(impatient: Database) -> None:
+    pid, started = process_of(impatient), time.monotonic()
+
+    def ask_twice() -> None:
+        with impatient.begin() as session:
+            session.execute(text("SELECT 1"))
+            with frozen(pid):
+                session.execute(text("SELECT 2"))
+
+    with pytest.raises(OperationalError):
+        ask_twice()
+    assert time.monotonic() - started < 6
+    assert process_of(impatient) != pid

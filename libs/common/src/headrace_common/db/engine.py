@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from headrace_common.db.patience import ImpatientConnection
 from headrace_common.settings import DatabaseSettings
 
 #: Seconds a caller waits for a free connection before it is told that the database is busy.
@@ -53,6 +54,15 @@ class Database:
             },
         )
         self._session = sessionmaker(self._engine, expire_on_commit=False)
+
+        @event.listens_for(self._engine, "do_connect")
+        def connect(_dialect: Any, _record: Any, args: Any, more: Any) -> ImpatientConnection:
+            connection = ImpatientConnection.connect(*args, **more)
+            connection.set_patience(
+                sign_of_life_seconds=settings.database_connect_timeout_seconds,
+                statement_seconds=settings.database_statement_timeout_seconds,
+            )
+            return connection
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
