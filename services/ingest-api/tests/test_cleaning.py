@@ -22,7 +22,10 @@ from headrace_ingest_api.cleaning.orphans import (
     OrphanSearch,
     orphan_reason,
 )
+from headrace_ingest_api.idempotency import IdempotencyKeys
+from headrace_ingest_api.jobs import UploadJobs
 from headrace_ingest_api.naming import job_of_key, recordings_folder
+from headrace_ingest_api.resources import Resources
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.waiting import wait_until
 
@@ -51,6 +54,8 @@ def test_what_is_removed_and_why(
     kind: FoundKind, job: KnownJob | None, age: timedelta, reason: str | None
 ) -> None:
     found = Found(kind, "audio/2026/11/25/1.wav", NOW - age)
+    if job is None:
+        assert orphan_reason(found, job, now=NOW, unknown_after=None) is None
     assert orphan_reason(found, job, now=NOW, unknown_after=DAY) == reason
 
 
@@ -96,7 +101,7 @@ class Place:
         url = f"s3://{self.backend.bucket}/{self.key(job_id)}"
         return self.backend.object(url) is not None, bool(self.backend.open_uploads(job_id))
 
-    def search(self, unknown_after: timedelta = DAY) -> int:
+    def search(self, unknown_after: timedelta | None = None) -> int:
         search = OrphanSearch(
             self.backend.database,
             self.backend.s3,
@@ -126,7 +131,7 @@ def test_the_search_removes_what_belongs_to_no_job_and_nothing_else(place: Place
         place.begin(job_id)
     place.search()
     assert place.has(open_job) == (True, True)
-    assert place.has(accepted) == (True, False)
+    assert place.has(accepted) == (True, False), "whatever became of it"
     assert place.has(refused) == (False, False)
     assert place.has(unknown) == (True, True)
     place.search(unknown_after=timedelta(seconds=-60))
@@ -165,8 +170,27 @@ def test_what_an_ended_upload_left_is_removed_once_s3_is_back(
     assert discards.step() == 0
     assert place.has(job_id) == (True, True)
     breaker.succeeded()
-    wait_until(lambda: (discards.step() and None) or backend.job(job_id).discarded_at)
+
+    def is_done() -> bool:
+        discards.step()
+        return backend.job(job_id).discarded_at is not None
+
+    wait_until(is_done)
     assert place.has(job_id) == (False, False)
+
+
+@stack
+def test_a_recording_that_was_accepted_stays_whatever_its_upload_thinks(
+    place: Place, backend: Backend
+) -> None:
+    resources = Resources.make(backend.settings)
+    jobs = UploadJobs(resources, IdempotencyKeys(resources.database, keep=DAY))
+    gone = Failure("upload_failed", "the answer to the commit was lost")
+    assert jobs.fail(place.job(), gone) is True
+    assert jobs.fail(place.job({"to": JobStatus.CANCELLED}), gone) is True
+    assert jobs.fail(place.job({"to": JobStatus.QUEUING}), gone) is False
+    assert jobs.fail(place.job({"to": JobStatus.QUEUING}, _FAILED), gone) is False
+    resources.close()
 
 
 class _Busy(BaseHTTPRequestHandler):

@@ -17,13 +17,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
-from headrace_common.contracts.jobs import JobStatus
 from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
 from headrace_ingest_api.body import Patience, announced_size, receive
 from headrace_ingest_api.decisions import UploadWish, choose_lane, failure_of, recognised
 from headrace_ingest_api.errors import (
-    AcceptanceUnknownError,
     UploadOvertakenError,
     UploadTooLargeError,
 )
@@ -173,14 +171,18 @@ class UploadIntake:
         )
         structlog.contextvars.bind_contextvars(job_id=job_id)
         await run_in_threadpool(self._jobs.create, recording)
-        writer = self._writer(recording)
+        writer, may_be_accepted = self._writer(recording), False
         try:
             stored = await self._store(form, wish, recording, writer, claim)
+            # Its thread goes on where this request is cancelled.
+            may_be_accepted = True
             return await run_in_threadpool(self._jobs.queue, stored, claim)
         except BaseException as error:
             if isinstance(error, HeadraceError):
                 error.extra.setdefault("job_id", job_id)
-            await self._after_failure(self._undo(job_id, writer, error))
+            await self._after_failure(
+                self._undo(job_id, writer, error, may_be_accepted=may_be_accepted)
+            )
             raise
 
     async def _store(
@@ -241,15 +243,17 @@ class UploadIntake:
         stored = S3File(self._resources.s3, recording.location, received.size)
         return await self._resources.s3_threads.run(probe, recording.container, stored)
 
-    async def _undo(self, job_id: str, writer: ObjectWriter, error: BaseException) -> None:
+    async def _undo(
+        self, job_id: str, writer: ObjectWriter, error: BaseException, *, may_be_accepted: bool
+    ) -> None:
         """Say in the job why its upload failed, and leave nothing of it in S3."""
         if not isinstance(error, UploadOvertakenError):
-            status = await run_in_threadpool(self._jobs.fail, job_id, failure_of(error))
-            if status is not None and status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            is_refused = await run_in_threadpool(self._jobs.fail, job_id, failure_of(error))
+            if is_refused is False:
                 # The commit that accepted the job did arrive: its recording is needed.
                 log.warning("upload.accepted_all_the_same", job_id=job_id)
                 return
-            if status is None and isinstance(error, AcceptanceUnknownError):
+            if is_refused is None and may_be_accepted:
                 # It may have arrived. A file too many is cleaned up, one too few is a lost job.
                 log.warning("upload.acceptance_unknown", job_id=job_id)
                 return

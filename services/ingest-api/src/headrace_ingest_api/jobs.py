@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import structlog
 from pydantic import BaseModel, Field, JsonValue
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -142,8 +143,13 @@ class UploadJobs:
             log.warning("upload.not_noted_as_queued", error=str(error)[:500])
         return answer
 
-    def fail(self, job_id: str, failure: Failure) -> JobStatus | None:
-        """End a job whose upload failed, and return its status; None if the database is away."""
+    def fail(self, job_id: str, failure: Failure) -> bool | None:
+        """End a job whose upload failed.
+
+        Returns:
+            Whether nothing of its recording is to be kept; False where it was accepted before,
+            whatever became of it since, and None if the database is away and nobody can know.
+        """
         change = Change(
             job_id=job_id,
             to=JobStatus.FAILED,
@@ -152,10 +158,14 @@ class UploadJobs:
             only_from=frozenset({JobStatus.UPLOADING}),
         )
         try:
-            return self._store.apply([change])[0].status
+            with self._database.begin() as session:
+                outcomes = self._store.apply_in(session, [change])
+                discard_at = session.scalar(select(Job.discard_at).where(Job.id == job_id))
         except SQLAlchemyError as error:
             log.warning("upload.not_noted_as_failed", error=str(error)[:500])
             return None
+        self._store.publish(outcomes)
+        return discard_at is not None
 
     def _accept(
         self, stored: StoredRecording, message_id: str, claim: Claim | None, answer: UploadAnswer

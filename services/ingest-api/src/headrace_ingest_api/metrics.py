@@ -32,6 +32,11 @@ ORPHANS: Final = Counter(
 ORPHAN_BYTES: Final = Counter(
     "headrace_storage_orphan_bytes_total", "Bytes of objects that the search removed from S3"
 )
+UNKNOWN: Final = Gauge(
+    "headrace_storage_unknown",
+    "Objects and multipart uploads that no job knows, and that stay; as of this process's last "
+    "search. More than none means that the database lost rows, or that the bucket is shared",
+)
 STORAGE_SCANNED: Final = Gauge(
     "headrace_storage_scanned_timestamp_seconds",
     "When this process last searched S3 to the end for what belongs to no job; 0: not yet",

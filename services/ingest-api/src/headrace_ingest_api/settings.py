@@ -105,17 +105,24 @@ class IngestSettings(
         le=365,
         description="The folders of so many last days are searched; 0: none is",
     )
-    storage_orphan_hours: float = Field(
-        default=24,
+    storage_orphan_hours: float | None = Field(
+        default=None,
         gt=0,
-        description="What no job knows is removed at this age; keep it above the age of any "
-        "backup that the database may be restored from",
+        description="What no job knows is removed at this age; unset: it is only counted. Never "
+        "set it where the bucket is shared, nor below the age of a backup that the database may "
+        "be restored from",
     )
 
     @property
     def direct_upload_lifetime(self) -> timedelta:
         """How long a client has for a direct upload."""
         return timedelta(hours=self.direct_upload_expiry_hours)
+
+    @property
+    def storage_orphan_age(self) -> timedelta | None:
+        """At which age what no job knows is removed; None: never."""
+        hours = self.storage_orphan_hours
+        return None if hours is None else timedelta(hours=hours)
 
     @property
     def idempotency_key_lifetime(self) -> timedelta:

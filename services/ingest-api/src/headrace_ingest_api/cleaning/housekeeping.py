@@ -1,7 +1,5 @@
 """The threads that keep S3 clean."""
 
-from datetime import timedelta
-
 from headrace_common.repeat import Repeater
 from headrace_common.web import Check
 from headrace_ingest_api.cleaning.discards import Discards
@@ -28,7 +26,7 @@ class HouseKeeping:
             resources.s3,
             settings.s3_bucket,
             days=settings.storage_scan_days,
-            unknown_after=timedelta(hours=settings.storage_orphan_hours),
+            unknown_after=settings.storage_orphan_age,
         )
         self._settings = settings
         self._repeaters = [Repeater("storage_sweep", self._sweep)]

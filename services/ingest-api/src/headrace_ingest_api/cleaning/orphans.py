@@ -1,13 +1,17 @@
 """What lies in S3 and belongs to no job: found by listing the folders of the last days.
 
+What a row says was never accepted goes at once: a process that was frozen while its job ended,
+and thawed, may have written it.
+
 Nothing makes an object or a multipart upload before its job's row is there. So whatever no row
-knows comes from a database that was restored, or from another installation: it gets a long
-time. What a row says was never accepted goes at once: a process that was frozen while its job
-ended, and thawed, may have written it.
+knows comes from a database that lost rows, or from another installation, and may be the last
+that there is of a recording which was accepted: it is counted, and stays unless an operator has
+said at which age it may go.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,9 +22,9 @@ from sqlalchemy import select
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Database, Job
-from headrace_ingest_api.metrics import ORPHAN_BYTES, ORPHANS, STORAGE_SCANNED
+from headrace_ingest_api.metrics import ORPHAN_BYTES, ORPHANS, STORAGE_SCANNED, UNKNOWN
 from headrace_ingest_api.naming import job_of_key, recordings_folder
-from headrace_ingest_api.objects import storage_errors
+from headrace_ingest_api.objects import ObjectMissingError, storage_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,7 +64,7 @@ class KnownJob:
 
 
 def orphan_reason(
-    found: Found, job: KnownJob | None, *, now: datetime, unknown_after: timedelta
+    found: Found, job: KnownJob | None, *, now: datetime, unknown_after: timedelta | None
 ) -> str | None:
     """Return why something is to be removed; None if it is not.
 
@@ -68,10 +72,11 @@ def orphan_reason(
         found: in S3.
         job: that its name says, if there is such a row.
         now: aware.
-        unknown_after: age of what no row knows.
+        unknown_after: age of what no row knows; None: that stays.
     """
     if job is None:
-        return "unknown" if now - found.since > unknown_after else None
+        is_old = unknown_after is not None and now - found.since > unknown_after
+        return "unknown" if is_old else None
     if job.waits:
         return None
     if found.kind is FoundKind.MULTIPART:
@@ -90,14 +95,15 @@ class OrphanSearch:
         bucket: str,
         *,
         days: int,
-        unknown_after: timedelta,
+        unknown_after: timedelta | None,
     ) -> None:
-        """Search the folders of the last `days` days."""
+        """Search the folders of the last `days` days; see `orphan_reason` for `unknown_after`."""
         self._database = database
         self._client = client
         self._bucket = bucket
         self._days = days
         self._unknown_after = unknown_after
+        self._unknown = 0
 
     def step(self) -> int:
         """Search once, unless somebody else does, and return how many things were removed.
@@ -108,9 +114,11 @@ class OrphanSearch:
         with self._database.alone(_LOCK, silent_seconds=_SILENT_SECONDS) as sign_of_life:
             if sign_of_life is None:
                 return 0
+            self._unknown = 0
             removed = sum(self._searched(day, sign_of_life) for day in self._last_days())
         STORAGE_SCANNED.set(time.time())
-        log.info("cleaning.searched", days=self._days, removed=removed)
+        UNKNOWN.set(self._unknown)
+        log.info("cleaning.searched", days=self._days, removed=removed, unknown=self._unknown)
         return removed
 
     def _last_days(self) -> Iterator[datetime]:
@@ -153,6 +161,8 @@ class OrphanSearch:
             )
             if reason is not None:
                 yield found, reason
+            elif job_id not in jobs:
+                self._unknown += 1
 
     def _known(self, job_ids: set[str]) -> dict[str, KnownJob]:
         if not job_ids:
@@ -165,7 +175,8 @@ class OrphanSearch:
             }
 
     def _removed(self, found: Found, reason: str) -> int:
-        with storage_errors("remove orphan"):
+        # What somebody else removes meanwhile is gone all the same.
+        with suppress(ObjectMissingError), storage_errors("remove orphan"):
             if found.kind is FoundKind.MULTIPART:
                 self._client.abort_multipart_upload(
                     Bucket=self._bucket, Key=found.key, UploadId=found.upload_id

@@ -1,5 +1,6 @@
 """Leaving nothing of a recording in S3, whatever state its upload is in."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headrace_common.storage import S3Location
@@ -27,6 +28,10 @@ def remove(client: "S3Client", location: S3Location, *, reason: str = "discarded
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key)
         for upload in (upload for page in pages for upload in page.get("Uploads", [])):
             if upload["Key"] == key:
-                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+                # Whoever else removes it may be quicker.
+                with suppress(client.exceptions.NoSuchUpload):
+                    client.abort_multipart_upload(
+                        Bucket=bucket, Key=key, UploadId=upload["UploadId"]
+                    )
                 ORPHANS.labels(kind="multipart", reason=reason).inc()
         client.delete_object(Bucket=bucket, Key=key)

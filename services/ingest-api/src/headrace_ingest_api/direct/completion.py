@@ -186,8 +186,7 @@ class DirectCompletion:
 
     def _refuse(self, found: Found, error: HeadraceError) -> None:
         """End the job whose file cannot be taken, and remove the file."""
-        status = self._jobs.fail(found.job.id, failure_of(error))
-        if status is JobStatus.FAILED:
+        if self._jobs.fail(found.job.id, failure_of(error)):
             self._remove(found.location)
 
     def _remove(self, location: S3Location) -> None:
