@@ -17,6 +17,7 @@ from headrace_dispatcher import due, lookup
 from headrace_dispatcher.dispatch import NotNowError
 from headrace_dispatcher.lanes import _HAND_BACK
 from headrace_dispatcher.lookup import MessageLookup
+from headrace_dispatcher.transports import TransportName
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.waiting import wait_until
 
@@ -141,6 +142,22 @@ def test_a_dependency_that_answers_again_lets_its_jobs_go_on_at_once(scene: Scen
         session.execute(text("UPDATE jobs SET waiting_for = 'postgres'"))
     circuit.succeeded()
     wait_until(lambda: scene.dispatcher.due.step() and waiting(scene), seconds=5)
+
+
+def test_however_many_wait_for_a_dependency_are_let_go(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "_RELEASE_BATCH", 2)
+    ids = [scene.job(enqueue=False) for _ in range(5)]
+    for job_id in ids:
+        hold(scene, job_id, seconds=200)
+    circuit = scene.dispatcher.circuits.of(TransportName.SQS)
+    for _ in range(scene.settings.circuit_failures):
+        circuit.failed("away")
+    scene.dispatcher.due.step()
+    circuit.succeeded()
+    assert scene.dispatcher.due.step() == 0, "there is more"
+    wait_until(lambda: scene.dispatcher.due.step() and len(waiting(scene)) == 5, seconds=5)
 
 
 def test_without_a_database_messages_stay_in_their_lanes(

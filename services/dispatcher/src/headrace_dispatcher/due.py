@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 #: Jobs that are taken at once.
 _BATCH: Final = 100
+#: Jobs that wait for what answers again, and are let go at once.
+_RELEASE_BATCH: Final = 1_000
 #: Nobody is told to wait longer than half of this: the clock of whoever said so was wrong.
 _LONGEST_WAIT: Final = timedelta(seconds=4 * MAX_DELAY_SECONDS)
 #: Until another try to send what Redis did not take.
@@ -57,10 +59,18 @@ UPDATE jobs SET retry_at = now() + make_interval(secs => :seconds)
 WHERE id = ANY(:ids) AND queue_message_id = ANY(:message_ids) AND retry_at IS NULL
   AND status IN ('queuing', 'queued', 'processing')
 """)
+# In batches: an outage may leave more rows than one statement changes in its time.
 _RELEASE: Final = text("""
+WITH waiting AS (
+    SELECT id FROM jobs
+    WHERE waiting_for = ANY(:dependencies) AND retry_at > now() + make_interval(secs => :spread)
+      AND kind = 'audio_analysis' AND status IN ('queuing', 'queued', 'processing')
+    ORDER BY retry_at, id LIMIT :most
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE jobs SET retry_at = now() + random() * make_interval(secs => :spread)
-WHERE waiting_for = ANY(:dependencies) AND retry_at > now() + make_interval(secs => :spread)
-  AND kind = 'audio_analysis' AND status IN ('queuing', 'queued', 'processing')
+FROM waiting WHERE jobs.id = waiting.id
+RETURNING jobs.id
 """)
 
 
@@ -89,6 +99,7 @@ class DueJobs:
         self._circuits = circuits
         self._poll_seconds = poll_seconds
         self._at_fault: frozenset[str] = frozenset()
+        self._releasing: frozenset[str] = frozenset()
 
     def step(self) -> float:
         """Queue one batch of jobs that are due.
@@ -107,7 +118,7 @@ class DueJobs:
                 return _UNSENT_SECONDS
         if jobs:
             log.info("dispatcher.due_queued", jobs=len(jobs))
-        return 0.0 if len(jobs) == _BATCH else self._poll_seconds
+        return 0.0 if self._releasing or len(jobs) == _BATCH else self._poll_seconds
 
     def _take(self) -> list[_DueJob]:
         with self._database.begin() as session:
@@ -143,11 +154,12 @@ class DueJobs:
             for view in self._circuits.views()
             if view.state is not CircuitState.CLOSED
         )
-        recovered = self._at_fault - at_fault
-        if recovered:
-            self._let_go(recovered)
+        self._releasing = (self._releasing | self._at_fault) - at_fault
         self._at_fault = at_fault
+        if self._releasing and self._let_go(self._releasing) < _RELEASE_BATCH:
+            self._releasing = frozenset()
 
-    def _let_go(self, dependencies: Collection[str]) -> None:
+    def _let_go(self, dependencies: Collection[str]) -> int:
+        asked = {"dependencies": list(dependencies), "spread": 1.0, "most": _RELEASE_BATCH}
         with self._database.begin() as session:
-            session.execute(_RELEASE, {"dependencies": list(dependencies), "spread": 1.0})
+            return len(session.execute(_RELEASE, asked).all())

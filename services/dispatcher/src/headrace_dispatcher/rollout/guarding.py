@@ -1,5 +1,6 @@
 """Carries out what the guard decides: takes all jobs from a sick side, and asks the other one."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 GUARD: Final = "auto-rollback"
 
 _INTERVAL_SECONDS: Final = 2.0
+#: Shortest pause, in times of how long a step took.
+_REST: Final = 2.0
 #: Advisory lock of whoever judges: "guard" in hex.
 _GUARD_LOCK: Final = 0x6775617264
 #: Jobs that are asked for again in one step.
@@ -72,12 +75,15 @@ class Guarding:
         self._repeater.check_alive()
 
     def _step(self) -> float:
+        started = time.monotonic()
         state = self._current.state
         if state.new_side is not None and state.auto_rollback:
             self.judge()
         if state.rolled_back is not None:
+            self.free()
             self.ask_again()
-        return _INTERVAL_SECONDS
+        # The figures of very many open jobs take their time, and must not take all of it.
+        return max(_INTERVAL_SECONDS, _REST * (time.monotonic() - started))
 
     def judge(self) -> None:
         """Roll back if the new side is sick, unless another replica judges."""
@@ -112,6 +118,18 @@ class Guarding:
             self._current.know(state)
             jobs = _unanswered(session, state)
             return len(self._asking.ask(jobs)) if jobs else 0
+
+    def free(self) -> int:
+        """Free more of the jobs that wait for the side which was rolled back.
+
+        Returns:
+            How many.
+        """
+        side = self._current.state.rolled_back
+        if side is None:
+            return 0
+        with self._database.begin() as session:
+            return rows.release(session, side, DEPENDENCIES[side]) if _is_mine(session) else 0
 
 
 def both_sides(

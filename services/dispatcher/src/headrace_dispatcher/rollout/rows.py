@@ -2,13 +2,12 @@
 
 from typing import Any, Final
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import func, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from headrace_common import audit
-from headrace_common.contracts.jobs import JobKind
-from headrace_common.db import Job, Rollout
+from headrace_common.db import Rollout
 from headrace_common.errors import ConflictError
 from headrace_dispatcher.rollout.state import RolloutPolicy, RolloutState, Source
 from headrace_dispatcher.transports import TransportName
@@ -16,6 +15,33 @@ from headrace_dispatcher.transports import TransportName
 _ROW_ID: Final = 1
 #: Target of what the audit trail tells of roll-outs.
 AUDIT_TARGET: Final = "rollout"
+
+#: Jobs that are freed at once.
+_RELEASE_BATCH: Final = 5_000
+# Each part of the union is a range of an index. Locked in the order of their ids, like everywhere,
+# so that nobody waits in a circle. Those that wait for their next try have it now; the others have
+# a message.
+_RELEASE: Final = text("""
+WITH found AS (
+    (SELECT id FROM jobs
+     WHERE transport = :side AND finished_at IS NULL AND sent_at IS NULL
+       AND kind = 'audio_analysis'
+     LIMIT :most)
+    UNION
+    (SELECT id FROM jobs
+     WHERE retry_at > now() AND waiting_for = :dependency AND finished_at IS NULL
+       AND sent_at IS NULL AND kind = 'audio_analysis'
+     ORDER BY retry_at LIMIT :most)
+), released AS (
+    SELECT id FROM jobs
+    WHERE id IN (SELECT id FROM found) AND finished_at IS NULL AND sent_at IS NULL
+    ORDER BY id FOR UPDATE
+)
+UPDATE jobs SET transport = NULL, updated_at = clock_timestamp(),
+    retry_at = CASE WHEN retry_at IS NOT NULL THEN least(retry_at, now()) END
+FROM released WHERE jobs.id = released.id
+RETURNING jobs.id
+""")
 
 
 class RolloutChangedError(ConflictError):
@@ -82,38 +108,14 @@ def write(
 def release(session: Session, side: TransportName, dependency: str) -> int:
     """Free jobs that wait for a side, and that it has not taken, to go the other way at once.
 
+    In batches, so that any number of them fits into the time of a statement; where a job goes
+    is decided anew in any case.
+
     Returns:
-        How many.
+        How many; 0 once there is none left.
     """
-    waiting = (Job.transport == side) | (Job.waiting_for == dependency)
-    # Locked in the order of their ids, like everywhere, so that nobody waits in a circle.
-    ids = (
-        select(Job.id)
-        .where(
-            Job.finished_at.is_(None),
-            Job.kind == JobKind.AUDIO_ANALYSIS,
-            Job.sent_at.is_(None),
-            waiting,
-        )
-        .order_by(Job.id)
-        .with_for_update()
-        .cte("released")
-    )
-    freed = session.execute(
-        update(Job)
-        .where(Job.id.in_(select(ids.c.id)))
-        .values(
-            transport=None,
-            # Those that wait for their next try have it now; the others have a message.
-            retry_at=case(
-                (Job.retry_at.is_not(None), func.least(Job.retry_at, func.clock_timestamp()))
-            ),
-            updated_at=func.clock_timestamp(),
-        )
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    return len(freed.all())
+    asked = {"side": side, "dependency": dependency, "most": _RELEASE_BATCH}
+    return len(session.execute(_RELEASE, asked).all())
 
 
 def _state_of(row: Rollout) -> RolloutState:
