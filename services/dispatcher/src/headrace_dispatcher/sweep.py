@@ -170,8 +170,10 @@ class Sweep:
         except SQLAlchemyError:
             raise  # the others would fare no better
         except Exception:
-            # A few jobs at fault must not keep those behind them waiting for ever.
-            log.exception("dispatcher.jobs_not_recovered", jobs=[job.id for job, _ in batch])
+            # One job at fault must not keep the others waiting for ever.
+            if len(batch) > 1:
+                return [pair for one in batch for pair in self._recover([one])]
+            log.exception("dispatcher.job_not_recovered", job_id=batch[0][0].id)
             return []
         self._store.publish(outcomes)
         for (job, plan), change in zip(acted, changes, strict=True):
