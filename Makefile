@@ -33,7 +33,7 @@ down: ## Stop the local stack
 	@$(BIN)/headrace down
 
 test: setup test-torch ## Run every test on real servers
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-torch: ## Run the tests that need torch, in the training environment
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh
