@@ -293,9 +293,9 @@ class Bench:
         return jobs
 
     def cancel(self, *jobs: str) -> None:
-        """Say that jobs are cancelled, as `headrace_common.jobs.camera_queue` does."""
-        now_ms = time.time_ns() // 1_000_000
-        self.redis.hset(f"{self.stream}:cancelled", mapping=dict.fromkeys(jobs, now_ms))
+        """Say that jobs are cancelled in their first run, as `camera_queue.cancel_jobs` does."""
+        told = f"{time.time_ns() // 1_000_000} 1"
+        self.redis.hset(f"{self.stream}:cancelled", mapping=dict.fromkeys(jobs, told))
 
     def reports(self, state: CctvState | None = None) -> list[CctvReport]:
         rows = self.redis.xrange(f"{self.stream}:reports")

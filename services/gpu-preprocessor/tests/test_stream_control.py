@@ -137,6 +137,19 @@ def test_a_run_is_no_duplicate_of_an_earlier_one(bench: Bench) -> None:
     assert hand.do(lambda store: store.begin(twin, "job", run=2)) is Refusal.DUPLICATE
 
 
+def test_the_cancel_of_a_run_says_nothing_of_the_next(bench: Bench) -> None:
+    """It may come late: Redis was away, or the job was begun anew at once."""
+    hand = Hand(bench)
+    hand.do(StreamStore.ensure_group)
+    bench.add(2)
+    first, again = hand.read()
+    bench.cancel("job")
+    assert hand.do(lambda store: store.begin(first, "job")) is Refusal.CANCELLED
+    assert hand.do(lambda store: store.begin(again, "job", run=2)) is None
+    seen = hand.do(lambda store: store.look([(first, "job", 1), (again, "job", 2)]))
+    assert seen.cancelled == {first.entry_id}
+
+
 def test_long_cancelled_jobs_are_forgotten(bench: Bench) -> None:
     hand = Hand(bench)
     bench.cancel("new")

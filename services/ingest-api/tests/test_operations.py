@@ -114,12 +114,13 @@ def test_naming_the_run_makes_a_retry_safe_to_repeat(api: IngestApi, backend: Ba
 def test_a_camera_job_is_taken_off_and_put_on_the_stream(api: IngestApi, backend: Backend) -> None:
     job_id, stream = camera_job(backend), backend.settings.redis_stream
     assert api.client.delete(f"/jobs/{job_id}/cancel").status_code == 200
-    assert backend.redis.hexists(f"{stream}{CANCELLED_SUFFIX}", job_id)
+    told: Any = backend.redis.hget(f"{stream}{CANCELLED_SUFFIX}", job_id)
+    assert told.split()[1] == b"1", "the run that is cancelled"
 
     assert api.client.post(f"/jobs/{job_id}/retry").json()["run"] == 2
-    assert not backend.redis.hexists(f"{stream}{CANCELLED_SUFFIX}", job_id)
     entries: Any = backend.redis.xrevrange(stream, count=1)
     assert entries[0][1][b"jobId"].decode() == job_id
+    assert entries[0][1][b"jobRun"] == b"2"
     assert backend.job(job_id).status == "queued"
 
 

@@ -34,7 +34,8 @@ RESULTS_GROUP: Final = "results"
 #: is JSON with the entry's flat fields as `fields`.
 DELAYED_SUFFIX: Final = ":delayed"
 #: Hash of job ids that are not to be worked on any more, each with the time in ms at which it was
-#: cancelled. Looked at when an entry begins and while it is worked on.
+#: cancelled, a space, and the run that was: later ones are not. Looked at when an entry begins and
+#: while it is worked on.
 CANCELLED_SUFFIX: Final = ":cancelled"
 #: Exists while the stream is paused: workers take nothing new. Its value says why.
 PAUSED_SUFFIX: Final = ":paused"

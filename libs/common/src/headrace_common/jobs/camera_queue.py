@@ -1,7 +1,7 @@
 """Putting camera jobs on their stream, and off it: the one place that writes entries."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -12,8 +12,6 @@ from headrace_common.contracts.cctv import CANCELLED_SUFFIX, PreprocessEntry
 def add_entry(client: redis.Redis, stream: str, entry: PreprocessEntry) -> str:
     """Put a job on the stream, and return the id of its entry.
 
-    In the same step it is taken off those that were cancelled: workers leave alone what is there.
-
     Args:
         client: may time out when the entry was added; one that is added twice is one job.
         stream: of jobs.
@@ -23,23 +21,25 @@ def add_entry(client: redis.Redis, stream: str, entry: PreprocessEntry) -> str:
         redis.RedisError: Redis is away, or refuses it.
     """
     fields: dict[Any, Any] = dict(entry.fields())
-    with client.pipeline(transaction=True) as step:
-        step.hdel(f"{stream}{CANCELLED_SUFFIX}", entry.job_id)
-        step.xadd(stream, fields)
-        entry_id: bytes = step.execute()[1]
-    return entry_id.decode()
+    entry_id: Any = client.xadd(stream, fields)
+    return str(entry_id, "ascii")
 
 
-def cancel_jobs(client: redis.Redis, stream: str, job_ids: Iterable[str]) -> None:
+def cancel_jobs(client: redis.Redis, stream: str, runs: Mapping[str, int]) -> None:
     """Tell the workers that jobs are cancelled: they begin none of them, and stop those that run.
 
-    To be called while their rows are locked, or are known not to be begun anew: what is added
-    by `add_entry` afterwards is not cancelled.
+    It is said of a run, and those before it, so that it may come at any time: a job that was begun
+    anew meanwhile is not meant.
+
+    Args:
+        client: of the stream's server.
+        stream: of jobs.
+        runs: that the jobs were in when they were cancelled.
 
     Raises:
         redis.RedisError: Redis is away. The results service's sweep tells it again.
     """
     now_ms = time.time_ns() // 1_000_000
-    cancelled: dict[Any, Any] = dict.fromkeys(job_ids, now_ms)
+    cancelled: dict[Any, Any] = {job_id: f"{now_ms} {run}" for job_id, run in runs.items()}
     if cancelled:
         client.hset(f"{stream}{CANCELLED_SUFFIX}", mapping=cancelled)

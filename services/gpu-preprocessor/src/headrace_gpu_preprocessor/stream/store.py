@@ -94,7 +94,7 @@ class StreamStore:
         # A run that is asked for while an earlier one is worked on is no duplicate of it.
         name = job_id if run == 1 else f"{job_id} run {run}"
         answer: bytes = await self._run(
-            self._scripts.begin, keys, [*self._delivery_args(hold), job_id, name]
+            self._scripts.begin, keys, [*self._delivery_args(hold), job_id, run, name]
         )
         match answer.decode():
             case "begun":
@@ -106,15 +106,19 @@ class StreamStore:
             case _:
                 return Refusal.DUPLICATE
 
-    async def look(self, jobs: Iterable[tuple[Hold, str]]) -> Look:
+    async def look(self, jobs: Iterable[tuple[Hold, str, int]]) -> Look:
         """Ask what has become of the stream, and of the deliveries that are worked on.
 
         Args:
-            jobs: each delivery with its job's id.
+            jobs: each delivery with its job's id and run.
         """
         settings = self._settings
         keys = [self._stream, settings.paused_key, settings.cancelled_key]
-        told = [part for hold, job in jobs for part in (hold.entry_id, hold.delivery, job)]
+        told = [
+            part
+            for hold, job_id, run in jobs
+            for part in (hold.entry_id, hold.delivery, job_id, run)
+        ]
         paused, cancelled, lost = await self._run(self._scripts.look, keys, [*self._who, *told])
         return Look(
             None if paused is None else paused.decode(errors="replace"),

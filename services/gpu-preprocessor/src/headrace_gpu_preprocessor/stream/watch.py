@@ -27,7 +27,8 @@ class Watch:
             for work in self._slots.works
             if work.job is not None and not work.lease.is_lost
         }
-        seen = await self._store.look([(w.lease.hold, job.job_id) for w, job in jobs.values()])
+        asked = [(w.lease.hold, job.job_id, job.entry.job_run) for w, job in jobs.values()]
+        seen = await self._store.look(asked)
         if seen.paused != self._slots.paused_by_stream:
             log.info("stream.paused_for_all" if seen.paused else "stream.resumed_for_all")
         self._slots.set_paused_by_stream(seen.paused)

@@ -1,6 +1,6 @@
 """Cancelling a job, and beginning it anew: each with its note in the audit trail, at once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,13 +103,13 @@ class JobDeeds:
         """Cancel jobs, wherever they are."""
         done = Done()
         with self._database.begin() as session:
-            cameras = [
-                job.id
+            cameras = {
+                job.id: job.run
                 for job in _locked(session, job_ids, done)
                 if self._cancel(session, job, by, done) and job.kind == JobKind.CCTV_PREPROCESS
-            ]
-            # Within the lock: whoever begins one of them anew comes after that.
-            self._tell_workers(cameras)
+            }
+        # Not before the commit: a Redis that does not answer would have the rows stay locked.
+        self._tell_workers(cameras)
         self._store.publish(done.outcomes)
         return done
 
@@ -161,9 +161,9 @@ class JobDeeds:
         told = {"run": run + 1, "was": status, **by.details}
         audit.record(session, actor=by.actor, action="job.retry", target=job.id, **told)
 
-    def _tell_workers(self, job_ids: Collection[str]) -> None:
+    def _tell_workers(self, runs: Mapping[str, int]) -> None:
         try:
-            cancel_jobs(self._redis, self._stream, job_ids)
+            cancel_jobs(self._redis, self._stream, runs)
         except (redis.RedisError, OSError) as error:
             # The row counts, and the results service's sweep tells the workers.
             log.warning("cancel.workers_not_told", error=str(error)[:500])

@@ -174,7 +174,7 @@ class Suspects:
 
 def tell_cancelled(client: redis.Redis, stream: str) -> Tell:
     """Return what tells workers of cancelled jobs."""
-    return lambda jobs: cancel_jobs(client, stream, [job.id for job in jobs])
+    return lambda jobs: cancel_jobs(client, stream, {job.id: job.run for job in jobs})
 
 
 def tell_settled(client: redis.Redis, stream: str) -> Tell:

@@ -4,7 +4,8 @@ local before = now_ms() - tonumber(ARGV[1])
 local flat = redis.call('HGETALL', KEYS[1])
 local forgotten = 0
 for i = 1, #flat, 2 do
-  if (tonumber(flat[i + 1]) or 0) < before then
+  local since = tonumber(string.match(flat[i + 1], '^%d+')) or 0
+  if since < before then
     redis.call('HDEL', KEYS[1], flat[i])
     forgotten = forgotten + 1
   end

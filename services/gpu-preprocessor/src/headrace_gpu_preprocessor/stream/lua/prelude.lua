@@ -7,7 +7,7 @@
 --   {stream}:reports    stream: what became of entries
 --   {stream}:running    hash: job id to the entry of it that is worked on, or was until the last look;
 --                       from the second run of a job on with ` run N` after the id
---   {stream}:cancelled  hash: job id to the time at which it was cancelled, in ms
+--   {stream}:cancelled  hash: job id to the time at which it was cancelled, in ms, and the run that was
 --   {stream}:paused     text: exists while nothing new may be taken; says why
 --   {stream}:settled    sorted set: jobs that have ended, by when their remains are removed, in ms
 --   REDIS_DLQ_STREAM    stream: dead letters
@@ -31,6 +31,14 @@ end
 local function is_pending(stream, group, id)
   local rows = redis.pcall('XPENDING', stream, group, id, id, 1)
   return not rows.err and rows[1] ~= nil
+end
+
+-- Whether this run of a job is cancelled; a run that was begun after that is not.
+local function is_cancelled(cancelled, job, run)
+  local told = redis.call('HGET', cancelled, job)
+  if not told then return false end
+  local last = tonumber(string.match(told, ' (%d+)$'))
+  return last == nil or tonumber(run) <= last
 end
 
 -- Before anything is written: the key is of this type, or does not exist.
