@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import swiftclient
@@ -25,6 +24,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from headrace_common.retry_after import retry_after_seconds
 from headrace_gpu_preprocessor.artifacts.errors import (
     SwiftError,
     SwiftFullError,
@@ -225,16 +225,9 @@ def _kind(status: int) -> type[SwiftError]:
 
 
 def _retry_after(error: swiftclient.ClientException) -> float | None:
-    """Return the seconds that an answer asks to wait: a number, or a date."""
-    text = (error.http_response_headers or {}).get("retry-after", "")
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+    """Return the seconds that an answer asks to wait, if it does."""
+    header = (error.http_response_headers or {}).get("retry-after")
+    return retry_after_seconds(header, now=time.time())
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
