@@ -18,6 +18,8 @@ from dramatiq.errors import ConnectionClosed
 
 log = structlog.get_logger()
 
+#: How often a consumer looks for messages that are to wait for their time, a second at least.
+_DELAYED_POLL_MS: Final = 500
 #: How often a consumer looks for messages that it fetched without getting them.
 _RECONCILE_SECONDS: Final = 5.0
 
@@ -48,6 +50,7 @@ class RepairingConsumer(_RedisConsumer):
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._reconciled_at = 0.0
         if q_name(queue_name) != queue_name:
+            self.timeout = max(timeout, _DELAYED_POLL_MS)
             # What waits for its time is in the consumer's own thread, which has forgotten it.
             self._in_hand.clear()
 
