@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from analysis_bench import Bench
 from analysis_children import sleep_long
+from prometheus_client import REGISTRY
 
 from headrace_analysis import AnalysisError, AnalysisTask, Dependency, ProcessPool
-from headrace_analysis.webhook import asks_to_stop
+from headrace_analysis.callback import Callback
+from headrace_analysis.outcome import ReportOutcome
+from headrace_analysis.reporting import OutgoingReport
+from headrace_analysis.webhook import WebhookReporter, asks_to_stop
 from headrace_common.circuit import CircuitPolicy, CircuitState
+from headrace_common.contracts import ReportStatus
 from headrace_common.errors import UnavailableError
 from headrace_local.waiting import wait_until
 
@@ -215,3 +220,17 @@ def test_a_task_that_is_to_end_does_not_wait_on() -> None:
     with pytest.raises(TimeoutError):
         dependency.call(once, check=check)
     assert dependency.breaker.state is CircuitState.OPEN
+
+
+def test_a_receiver_that_is_away_is_shown_until_it_is_back() -> None:
+    policy = CircuitPolicy(failures=1, first_seconds=30)
+    reporter = WebhookReporter(allowed_hosts=["127.0.0.1:1"], secrets=(), timeout=1, policy=policy)
+    callback = Callback("job", "http://127.0.0.1:1/webhook")
+    report = OutgoingReport(callback, ReportStatus.COMPLETED, "message", b"{}")
+    shown = []
+    for _ in range(2):
+        assert reporter.send(report).outcome is ReportOutcome.UNREACHABLE
+        told = {"dependency": f"callback {callback.host}"}
+        shown.append(REGISTRY.get_sample_value("headrace_circuit_open", told))
+    reporter.close()
+    assert shown == [1.0, 1.0]

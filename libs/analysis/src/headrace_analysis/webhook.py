@@ -112,6 +112,8 @@ class WebhookReporter:
         self._client.close()
 
     def _breaker(self, host: str) -> CircuitBreaker:
+        if (known := self._breakers.get(host)) is not None:
+            return known
         # Of two threads that make one at the same time, both go on with the one that is kept.
         made = CircuitBreaker(f"callback {host}", self._policy)
         return self._breakers.setdefault(host, made)
