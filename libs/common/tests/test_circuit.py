@@ -1,6 +1,7 @@
 """Circuit breakers: when they open, who may try, and what ends the wait."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from headrace_common.circuit import CircuitBreaker, CircuitOpenError, CircuitPolicy, CircuitState
 
@@ -99,6 +100,7 @@ def test_a_call_that_was_not_made_leaves_its_turn(breaker: CircuitBreaker, clock
     assert breaker.allow()
     breaker.leave()
     assert breaker.state is CircuitState.OPEN
+    assert REGISTRY.get_sample_value("headrace_circuit_open", {"dependency": "sqs"}) == 1
     assert breaker.allow()
 
 

@@ -205,7 +205,9 @@ class CircuitBreaker:
     def leave(self) -> None:
         """Note that a call which was let through was not made, or told nothing."""
         with self._lock:
-            self._trial_since = None
+            was_trial, self._trial_since = self._trial_since is not None, None
+        if was_trial:
+            _OPEN.labels(dependency=self.dependency).set(1)
 
     @contextmanager
     def calling(self, *faults: type[Exception]) -> Iterator[None]:
