@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_failed_camera_job_goes_onto_the_stream_from_its_first_attempt(bench: 
         {"cctvId": "c", "hls": "http://h/a.m3u8", "sec": "2", "attempt": "3", "enqueuedAt": "1"}
     )
     job_id = bench.job(JobKind.CCTV_PREPROCESS, JobStatus.QUEUING, JobStatus.CANCELLED, entry=entry)
-    client = bench.broker.client
+    client: Any = bench.broker.client
     assert bench.restart(job_id)
     ((entry_id, fields),) = client.xrange(bench.stream)
     assert (fields[b"jobId"], fields[b"attempt"]) == (job_id.encode(), b"0")

@@ -11,6 +11,7 @@ import pytest
 from dispatcher_scene import Queues, Scene
 from dramatiq import Message, Worker, actor
 from fastapi import FastAPI
+from pydantic import JsonValue
 
 from headrace_common import keys
 from headrace_common.broker import make_broker, new_message, send
@@ -58,7 +59,7 @@ class Bench:
         self.scene = scene
         self.queues = queues
         self.api = api
-        self.redis = scene.broker.client
+        self.redis: Any = scene.broker.client
         self.stream = scene.settings.redis_stream
         self.dead_stream = scene.settings.redis_dlq_stream
         self.letters = scene.dispatcher.dead_letters
@@ -109,7 +110,8 @@ class Bench:
         def fail(**_payload: Any) -> None:
             raise LookupError(f"no such thing as {uuid4()}, for user:secret@host")
 
-        actor(fail, broker=broker, actor_name=message.actor_name, queue_name=message.queue_name)
+        declare = actor(broker=broker, actor_name=message.actor_name, queue_name=message.queue_name)
+        declare(fail)
         send(broker, message)
         worker = Worker(broker, worker_timeout=10, worker_threads=1)
         worker.start()
@@ -153,7 +155,12 @@ class Bench:
 
     def camera_job(self, *steps: JobStatus) -> str:
         job_id = f"job-{uuid4()}"
-        kept = {"cctv_id": "cam-1", "hls": "http://h/a.m3u8", "sec": 2, "enqueued_at": 1}
+        kept: dict[str, JsonValue] = {
+            "cctv_id": "cam-1",
+            "hls": "http://h/a.m3u8",
+            "sec": 2,
+            "enqueued_at": 1,
+        }
         self.scene.store.create(
             NewJob(
                 id=job_id,

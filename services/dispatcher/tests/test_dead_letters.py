@@ -56,7 +56,7 @@ def test_a_report_to_apply_goes_back_to_its_queue_without_its_retries(bench: Ben
     )
     assert bench.replay(bench.only()).startswith("send_again: ")
     key = f"{bench.scene.broker.namespace}:{APPLY_REPORT_QUEUE}.msgs"
-    ((_, data),) = bench.redis.hgetall(key).items()  # type: ignore[union-attr]
+    ((_, data),) = bench.redis.hgetall(key).items()
     message = json.loads(data)
     assert message["kwargs"] == {"inbox_id": 7}
     assert not {"retries", "traceback"} & message["options"].keys()

@@ -191,7 +191,7 @@ def test_a_server_that_fails_for_all_costs_nobody_more_than_a_try(
         job_max_retries=1,
         circuit_failures=4,
     )
-    analysis_server.answers = [(500, {})] * 12 + [(202, {})]
+    analysis_server.answers = [*([(500, {})] * 12), (202, {})]
     ids = [scene.job() for _ in range(12)]
     with running(scene):
         wait_until(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from dispatcher_scene import Queues, Scene, running
@@ -36,7 +37,8 @@ def hold(scene: Scene, job_id: str, *, seconds: float) -> None:
 
 def waiting(scene: Scene, lane: Lane = Lane.NORMAL) -> list[str]:
     key = f"{scene.broker.namespace}:{lane.queue_name}"
-    return [message_id.decode() for message_id in scene.broker.client.lrange(key, 0, -1)]
+    ids: Any = scene.broker.client.lrange(key, 0, -1)
+    return [message_id.decode() for message_id in ids]
 
 
 def test_a_paused_lane_rests_and_holds_back_no_other(scene: Scene) -> None:
@@ -72,7 +74,7 @@ def test_messages_whose_fetching_nobody_heard_of_are_fetched_again(scene: Scene)
     ids = [scene.load(scene.job()).queue_message_id for _ in range(3)]
     # As if the connection had ended before the answer came.
     assert len(scene.broker.do_fetch(Lane.NORMAL.queue_name, 3)) == 3
-    consumer = scene.broker.consume(Lane.NORMAL.queue_name, prefetch=3)
+    consumer: Any = scene.broker.consume(Lane.NORMAL.queue_name, prefetch=3)
     fetched = [message.message_id for message in (next(consumer) for _ in range(3)) if message]
     assert sorted(fetched) == sorted(message_id or "" for message_id in ids)
     consumer._reconcile()
