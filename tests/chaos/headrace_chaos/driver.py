@@ -240,7 +240,12 @@ def _divide(endpoints: Endpoints) -> None:
 
 
 def _by_state(facts: Facts) -> dict[str, int]:
-    return dict(Counter(str(job.status) for job in facts.jobs.values()))
+    return dict(
+        Counter(
+            f"{job.status} ({job.error_code})" if job.error_code else str(job.status)
+            for job in facts.jobs.values()
+        )
+    )
 
 
 def _failed_requests(stack: ChaosStack) -> dict[str, int]:

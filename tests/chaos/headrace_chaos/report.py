@@ -51,7 +51,8 @@ class Report:
     Attributes:
         seed: repeats the schedule and the workload.
         command: the whole command that does.
-        jobs: accepted, by final state; of the workload and the canaries.
+        jobs: by final state and, where they failed, why; of the workload and the canaries. Uploads
+            that broke off and were never accepted are among them.
         ways: accepted, by the way they came in.
         outcomes: of the faults.
         violations: what must never be; nothing if all is well.
@@ -129,7 +130,7 @@ class Report:
     def _facts(self) -> Iterator[tuple[str, str]]:
         happened = sum(outcome.happened for outcome in self.outcomes)
         yield "faults", f"{happened} of {len(self.outcomes)} happened"
-        yield "jobs", f"{sum(self.jobs.values())} accepted: {_counts(self.jobs)}"
+        yield "jobs", f"{sum(self.jobs.values())}: {_counts(self.jobs)}"
         yield "ways", _counts(self.ways)
         yield "answers", _counts(self.answers)
         yield "proxies", _counts(self.failed_requests)
