@@ -32,8 +32,8 @@ up: setup ## Start the local stack and leave it running
 down: ## Stop the local stack
 	@$(BIN)/headrace down
 
-test: setup test-torch ## Run every test on real servers
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup test-torch ## Run every test on real servers, three at a time: most of them wait for something
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-torch: ## Run the tests that need torch, in the training environment
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh

@@ -125,7 +125,7 @@ def test_what_may_succeed_later_is_tried_again(yard: Yard) -> None:
 
 def test_a_cancelled_job_stops_and_can_be_done_anew(yard: Yard) -> None:
     reports = Reports(yard)
-    job_id = yard.add(yard.live)
+    job_id = yard.add(yard.live, sec=10)  # workers look every two
     reports.wait_for(job_id, Stage.READING)
     assert yard.user.ingest.delete(f"/jobs/{job_id}/cancel").status_code == 200
     wait_until(lambda: yard.slot_of(job_id) is None)

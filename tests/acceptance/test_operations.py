@@ -104,7 +104,10 @@ def test_a_job_that_is_cancelled_while_analysed_ends_within_a_heartbeat(
     dead = sqs.dead()
     analysing = AnalysisProcess(user)
     job_id = user.run_json("upload", long_recording, "--token", user.token())[0]["job_id"]
-    child = wait_until(analysing.find, seconds=60)
+    try:
+        child = wait_until(analysing.find, seconds=120)
+    except AssertionError:
+        pytest.fail(f"nobody works on {user.job(job_id)}")
     os.kill(child, signal.SIGSTOP)  # so that it does not end by itself
     assert user.job(job_id)["status"] == "queued_for_analysis"
 

@@ -120,8 +120,10 @@ def test_a_flushed_redis_loses_no_job(bench: Bench, own: Streams) -> None:
         bench.redis.delete(key)  # as after FLUSHALL: the groups are gone too
     fall_silent(bench, *jobs)
 
-    wait_until(lambda: len(own.entries()) >= 20)
-    assert sorted(own.job_ids()) == sorted(jobs), "each once, whichever replica sweeps"
+    wait_until(lambda: set(jobs) <= set(own.job_ids()))
+    # Jobs that other tests left in the database come along.
+    queued = [job_id for job_id in own.job_ids() if job_id in jobs]
+    assert sorted(queued) == sorted(jobs), "each once, whichever replica sweeps"
     for entry_id, each in own.entries():
         job_id = each["jobId"]
         assert bench.view(job_id).queue_message_id == entry_id
@@ -151,15 +153,15 @@ def bench_rows(bench: Bench, jobs: list[str]) -> list[str]:
 def test_a_job_that_is_lost_again_and_again_fails(bench: Bench, own: Streams) -> None:
     job_id = make_job(bench, attempt="2")
     fall_silent(bench, job_id)
-    wait_until(lambda: own.job_ids() == [job_id])
-    assert own.entries()[0][1]["attempt"] == "2"
+    wait_until(lambda: own.job_ids().count(job_id) == 1)
+    assert "2" in [each["attempt"] for _, each in own.entries() if each["jobId"] == job_id]
     bench.redis.delete(own.name)
     fall_silent(bench, job_id)
     wait_until(lambda: bench.view(job_id).status is JobStatus.FAILED)
     job = bench.view(job_id)
     assert job.error is not None
     assert (job.error.code, job.error.message) == ("entry_lost", "its entry was lost 2 times")
-    assert own.entries() == []
+    assert job_id not in own.job_ids()
 
 
 @pytest.mark.stack
@@ -167,7 +169,7 @@ def test_a_job_that_is_lost_again_and_again_fails(bench: Bench, own: Streams) ->
 def test_what_was_accepted_without_redis_is_put_on_the_stream(bench: Bench, own: Streams) -> None:
     job_id = make_job(bench, JobStatus.QUEUING)
     fall_silent(bench, job_id, hours=1 / 60)
-    wait_until(lambda: own.job_ids() == [job_id])
+    wait_until(lambda: own.job_ids().count(job_id) == 1)
     wait_until(lambda: bench.view(job_id).status is JobStatus.QUEUED)
     assert "requeues" not in bench.view(job_id).metadata
 
@@ -187,7 +189,7 @@ def test_a_job_whose_entry_cannot_be_made_anew_fails(bench: Bench, own: Streams)
     bench.store.create(new)
     fall_silent(bench, job_id)
     wait_until(lambda: bench.view(job_id).status is JobStatus.FAILED)
-    assert own.entries() == []
+    assert job_id not in own.job_ids()
 
 
 @pytest.mark.stack

@@ -253,7 +253,8 @@ class UploadIntake:
                 # The commit that accepted the job did arrive: its recording is needed.
                 log.warning("upload.accepted_all_the_same", job_id=job_id)
                 return
-            if is_refused is None and may_be_accepted:
+            refused_before_its_commit = isinstance(error, SQLAlchemyError)
+            if is_refused is None and may_be_accepted and not refused_before_its_commit:
                 # It may have arrived. A file too many is cleaned up, one too few is a lost job.
                 log.warning("upload.acceptance_unknown", job_id=job_id)
                 return
