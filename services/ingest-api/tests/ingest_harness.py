@@ -324,21 +324,24 @@ class _CommitWatch:
         self._gate = gate
         self._said = False
 
-    def __call__(self, data: bytes) -> None:
+    def is_last(self, data: bytes) -> bool:
         words = self._gate.last_words
         self._said = self._said or (words is not None and words in data)
-        if self._said and b"COMMIT" in data:
-            self._gate.shut()
+        return self._said and b"COMMIT" in data
+
+    def shut(self) -> None:
+        self._gate.shut()
 
 
-def _pump(
-    source: socket.socket, sink: socket.socket, after: Callable[[bytes], None] | None = None
-) -> None:
+def _pump(source: socket.socket, sink: socket.socket, watch: _CommitWatch | None = None) -> None:
     with suppress(OSError):
         while data := source.recv(65_536):
+            last = watch is not None and watch.is_last(data)
+            if last:
+                source.shutdown(socket.SHUT_RDWR)  # first: the server may answer at once
             sink.sendall(data)
-            if after is not None:
-                after(data)
+            if last and watch is not None:
+                watch.shut()
     for one in (source, sink):
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
