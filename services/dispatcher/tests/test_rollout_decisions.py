@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,6 +24,7 @@ from headrace_dispatcher.rollout.state import (
 )
 from headrace_dispatcher.rollout.statistics import Share, surely_above
 from headrace_dispatcher.transports import TransportName
+from headrace_local.waiting import wait_until
 
 SQS, HTTP = TransportName.SQS, TransportName.HTTP
 
@@ -199,8 +199,7 @@ def test_only_a_side_that_is_tried_and_alone_at_fault_counts() -> None:
     circuits = Circuits(CircuitPolicy(failures=1, first_seconds=60, most_seconds=60))
     assert circuits.fault_seconds(SQS, other=HTTP) == 0
     circuits.of(SQS).failed("away")
-    time.sleep(0.06)
-    assert circuits.fault_seconds(SQS, other=HTTP) > 0
+    wait_until(lambda: circuits.fault_seconds(SQS, other=HTTP) > 0)
     circuits.of(HTTP).failed("away")
     assert circuits.fault_seconds(SQS, other=HTTP) == 0
     untried = Circuits(CircuitPolicy(failures=1, first_seconds=0, most_seconds=0))

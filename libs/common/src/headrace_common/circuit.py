@@ -11,8 +11,7 @@ Retry-After.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -208,28 +207,6 @@ class CircuitBreaker:
             was_trial, self._trial_since = self._trial_since is not None, None
         if was_trial:
             _OPEN.labels(dependency=self.dependency).set(1)
-
-    @contextmanager
-    def calling(self, *faults: type[Exception]) -> Iterator[None]:
-        """Make one call within the block.
-
-        Args:
-            faults: exceptions that mean that the dependency is at fault; any other means nothing.
-
-        Raises:
-            CircuitOpenError: it is not to be called now.
-        """
-        self.check()
-        try:
-            yield
-        except faults as error:
-            self.failed(f"{type(error).__name__}: {error}")
-            raise
-        except BaseException:
-            self.leave()
-            raise
-        else:
-            self.succeeded()
 
     def view(self) -> CircuitView:
         """Describe it."""
