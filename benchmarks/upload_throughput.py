@@ -9,7 +9,6 @@ at its peak. Exits 1 if its memory grows by more than 64 MiB or it is less than 
 import argparse
 import os
 import random
-import socket
 import statistics
 import struct
 import subprocess
@@ -29,6 +28,7 @@ from botocore.config import Config
 
 from headrace_local import control
 from headrace_local.parts import Part
+from headrace_local.ports import reserve_port
 from headrace_local.state import StackState
 
 MIB = 1024 * 1024
@@ -101,8 +101,7 @@ def servers(directory: Path) -> Iterator[StackState]:
 @contextmanager
 def ingest_api(state: StackState, log: Path) -> Iterator[tuple[str, int]]:
     """Run the service as a process of its own; yield its URL and pid."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     url = f"http://127.0.0.1:{port}"
     env = {**os.environ, **state.env, "HOST": "127.0.0.1", "PORT": str(port)}
     with log.open("wb") as output:

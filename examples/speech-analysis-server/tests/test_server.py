@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from headrace_common.contracts import AnalysisRequest, Lane
 from headrace_common.settings import S3Settings, SqsSettings
 from headrace_common.sqs import ensure_queues, sqs_client
 from headrace_common.storage import S3Location, s3_client
+from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 from speech_analysis_server import reference
 
@@ -127,7 +127,7 @@ def running(
     receiver = Webhooks()
     environment = {
         "HOST": "127.0.0.1",
-        "PORT": str(_free_port()),
+        "PORT": str(reserve_port()),
         **{name: found[name] for name in names},
         "SQS_QUEUE_URL": queue,
         "CALLBACK_ALLOWED_HOSTS": receiver.host,
@@ -159,12 +159,6 @@ def running(
         receiver.server.shutdown()
         receiver.server.server_close()
         sqs.delete_queue(QueueUrl=queue)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_ready(server: Running) -> bool:

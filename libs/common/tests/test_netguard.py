@@ -25,6 +25,7 @@ from headrace_common.netguard import (
     UpstreamStatusError,
     UrlRefusedError,
 )
+from headrace_local.ports import reserve_port
 
 _FAST = FetchLimits(connect_seconds=2, silence_seconds=0.4, total_seconds=1.2, max_bytes=100_000)
 _LOCAL = NetworkPolicy(allowed_hosts=("127.0.0.1", "cam.test"))
@@ -262,10 +263,8 @@ def test_a_bad_server_costs_a_known_amount(answer: Answer, error: type[HeadraceE
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     with pytest.raises(UnreachableError):
-        NetGuard(_LOCAL, _FAST).fetch(f"http://127.0.0.1:{port}/")
+        NetGuard(_LOCAL, _FAST).fetch(f"http://127.0.0.1:{reserve_port()}/")
 
 
 def test_a_name_that_does_not_resolve_or_not_in_time() -> None:

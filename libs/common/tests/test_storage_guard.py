@@ -1,11 +1,10 @@
-import socket
-
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from headrace_common.circuit import CircuitBreaker, CircuitOpenError, CircuitPolicy, CircuitState
 from headrace_common.settings import S3Settings
 from headrace_common.storage import guard, s3_client, s3_signing_client
+from headrace_local.ports import reserve_port
 from headrace_local.pytest_plugin import LocalServers
 
 
@@ -20,9 +19,8 @@ def test_an_answer_closes_the_circuit_and_silence_opens_it(local_servers: LocalS
         client.get_object(Bucket=settings.s3_bucket, Key="audio/nothing")
     assert breaker.view().state is CircuitState.CLOSED
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    away = s3_client(settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{port}"}))
+    nobody = f"http://127.0.0.1:{reserve_port()}"
+    away = s3_client(settings.model_copy(update={"s3_endpoint_url": nobody}))
     guard(away, breaker)
     with pytest.raises(EndpointConnectionError):
         away.head_bucket(Bucket=settings.s3_bucket)

@@ -1,15 +1,18 @@
 """Which ports a stack takes."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from headrace_local.errors import LocalStackError
-from headrace_local.ports import choose_ports, is_free
+from headrace_local.ports import choose_ports, is_free, reserve_port
 
 _HERE = Path("/somewhere/.headrace")
 _EPHEMERAL_FROM = 32_768
+_EPHEMERAL_TO = 60_999
 
 
 def _all_free(_: int) -> bool:
@@ -76,3 +79,16 @@ def test_a_listener_makes_a_port_taken() -> None:
         port = listener.getsockname()[1]
         assert not is_free(port)
     assert is_free(port)
+
+
+def test_a_reserved_port_is_nobody_elses() -> None:
+    mine = {reserve_port() for _ in range(3)}
+    program = "from headrace_local.ports import reserve_port; print(reserve_port())"
+    others = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert len(mine) == 3
+    assert min(mine) > _EPHEMERAL_TO
+    assert int(others.stdout) not in mine
+    assert is_free(int(others.stdout))

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -19,7 +17,7 @@ from headrace_common import keys
 from headrace_common.contracts.lanes import Lane
 from headrace_common.keys import Scope
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_local.ports import choose_ports
+from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 
 
@@ -47,28 +45,19 @@ def process(settings: DispatcherSettings) -> Iterator[tuple[str, "subprocess.Pop
 
 
 def _started(settings: DispatcherSettings) -> tuple[str, "subprocess.Popen[bytes]"]:
-    """Start it on a free port; on another one where somebody took that before it did."""
-    for _ in range(5):
-        port = choose_ports({"it": ()}, previous={}, directory=Path(uuid4().hex))["it"]
-        child = subprocess.Popen(
-            [sys.executable, "-m", "headrace_dispatcher"],
-            env={"PATH": os.environ["PATH"], **environment(settings, port)},
-        )
-        url = f"http://127.0.0.1:{port}"
-        if _comes_up(child, url):
-            return url, child
-    raise AssertionError("the dispatcher does not start")
-
-
-def _comes_up(child: "subprocess.Popen[bytes]", url: str) -> bool:
-    """Wait until it is ready, or has ended; whether it is ready."""
-    return (
-        wait_until(
-            lambda: "ended" if child.poll() is not None else _status(f"{url}/health/ready"),
-            lambda seen: seen in {"ended", 200},
-        )
-        == 200
+    port = reserve_port()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "headrace_dispatcher"],
+        env={"PATH": os.environ["PATH"], **environment(settings, port)},
     )
+    url = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        assert child.poll() is None, "the dispatcher does not start"
+        return _status(f"{url}/health/ready") == 200
+
+    wait_until(is_ready)
+    return url, child
 
 
 def _status(url: str) -> int | None:

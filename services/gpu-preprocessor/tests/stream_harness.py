@@ -20,18 +20,13 @@ from headrace_gpu_preprocessor.admission import AdmissionSettings, HostProbe, Me
 from headrace_gpu_preprocessor.stream import LeasedJob, StreamConsumer, StreamSettings
 from headrace_gpu_preprocessor.stream.job import Remover
 from headrace_local.files import package_file
+from headrace_local.ports import reserve_port
 from headrace_local.tools import ensure_debian_redis
 from headrace_local.waiting import wait_until
 
 PASSWORD = "p@ss/word"
 KINDS = ("valkey", "redis7")
 DEADLINE_SECONDS = 30.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def program_of(kind: str) -> Path:
@@ -46,7 +41,7 @@ class RedisServer:
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
-        self.port = free_port()
+        self.port = reserve_port()
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from stream_harness import PASSWORD, Bench, free_port
+from stream_harness import PASSWORD, Bench
 
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.artifacts import SwiftSettings
@@ -26,6 +26,7 @@ from headrace_gpu_preprocessor.on_demand.errors import StoppingError
 from headrace_gpu_preprocessor.on_demand.settings import OnDemandSettings
 from headrace_gpu_preprocessor.simulate import HlsServer
 from headrace_gpu_preprocessor.video import ReadLimits
+from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
@@ -43,7 +44,7 @@ class Service:
     """The process, by its environment."""
 
     def __init__(self, bench: Bench, swift: SwiftSettings, log: Path) -> None:
-        self.port = free_port()
+        self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         told = {n.upper(): env_text(v) for n, v in swift.model_dump().items() if v is not None}

@@ -26,6 +26,7 @@ from headrace_common.db import Database, IdempotencyKey, Job
 from headrace_common.jobs import Change, EventPublisher, Failure, JobQueries, JobStore, NewJob
 from headrace_common.redis_client import redis_client
 from headrace_ingest_api.settings import IngestSettings
+from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 
 DEADLINE_SECONDS = 30.0
@@ -118,8 +119,7 @@ class IngestApi:
     """One process of the service."""
 
     def __init__(self, backend: Backend, log: Path, **changes: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserve_port()
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env = {**kept, **backend.env, **changes, "HOST": "127.0.0.1", "PORT": str(self.port)}
         self._log = log

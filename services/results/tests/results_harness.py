@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from headrace_common.contracts import JobEvent, JobKind, JobStatus, Lane
 from headrace_common.db import Database, InboxReport
 from headrace_common.jobs import Change, EventPublisher, JobQueries, JobStore, JobView, NewJob
 from headrace_common.redis_client import redis_client
+from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 from headrace_results.settings import ResultsSettings
 
@@ -39,8 +39,7 @@ class Replica:
     """One process of the service."""
 
     def __init__(self, env: dict[str, str], log: Path, **changes: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserve_port()
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self._env = {**kept, **env, **changes, "HOST": "127.0.0.1", "PORT": str(self.port)}
         self._log = log

