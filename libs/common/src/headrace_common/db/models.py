@@ -69,6 +69,9 @@ class Job(Base):
     run: Mapped[int] = mapped_column(
         server_default=text("1"), comment="Counts up each time somebody asks to do it anew"
     )
+    run_at: Mapped[datetime | None] = mapped_column(
+        comment="When the client wanted it begun; while `scheduled`, `retry_at` is the same"
+    )
     retry_at: Mapped[datetime | None] = mapped_column(
         comment="Waits until then for its next try; set means that no message is under way"
     )
@@ -398,3 +401,171 @@ class DirectUpload(Base):
             postgresql_where=text("completed_at IS NULL AND aborted_at IS NULL"),
         ),
     )
+
+
+class Camera(Base):
+    """A camera that jobs can name instead of its URL."""
+
+    __tablename__ = "cameras"
+
+    name: Mapped[str] = mapped_column(primary_key=True, comment="The cctvId of its jobs")
+    hls: Mapped[str]
+    region: Mapped[list[Any] | None] = mapped_column(
+        JSONB, comment="Where the road is: polygons of [x, y], shares of width and height"
+    )
+    seconds: Mapped[float] = mapped_column(comment="Of a clip, where the job does not say")
+    description: Mapped[str | None]
+    created_by: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Calendar(Base):
+    """Days on which the schedules that name it do not fire."""
+
+    __tablename__ = "calendars"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str | None]
+    exceptions: Mapped[list[Any]] = mapped_column(
+        JSONB, comment="Days: YYYY-MM-DD, MM-DD of every year, or {from, to}"
+    )
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Schedule(Base):
+    """When something is to be put on its way, and how.
+
+    `next_fire_at` names the next firing: the nominal time, which is unique in `firings`. It comes
+    due at `next_due_at`, which is later by the jitter. Both are unset while it is paused, and once
+    nothing is left to fire.
+    """
+
+    __tablename__ = "schedules"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    description: Mapped[str | None]
+    trigger: Mapped[_Json] = mapped_column(comment="As the API takes it, with `type`")
+    time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+    start_at: Mapped[datetime | None]
+    end_at: Mapped[datetime | None]
+    jitter_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    calendar: Mapped[str | None] = mapped_column(ForeignKey("calendars.name"))
+    target: Mapped[str] = mapped_column(comment="Name of a TargetContract")
+    params: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
+    target_key: Mapped[str] = mapped_column(comment="What limits are counted by: camera:NAME")
+    misfire: Mapped[str] = mapped_column(server_default=text("'once'"), comment="once, all or skip")
+    misfire_grace_seconds: Mapped[float] = mapped_column(
+        server_default=text("60"), comment="Later than that is missed"
+    )
+    misfire_limit: Mapped[int] = mapped_column(
+        server_default=text("100"), comment="Most that `all` makes up for, the latest"
+    )
+    overlap: Mapped[str] = mapped_column(
+        server_default=text("'skip'"), comment="allow, skip or cancel"
+    )
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    paused_reason: Mapped[str | None]
+    built_in: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="House-keeping: is changed, never deleted"
+    )
+    defaults: Mapped[_Json | None] = mapped_column(
+        comment="Of a built-in one, as the software last set it; what differs is an operator's"
+    )
+    next_fire_at: Mapped[datetime | None]
+    next_due_at: Mapped[datetime | None]
+    last_fire_at: Mapped[datetime | None] = mapped_column(comment="Nominal, of the last firing")
+    version: Mapped[int] = mapped_column(server_default=text("1"), comment="Counts changes")
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_schedules_next_due_at", "next_due_at", "id"),
+        Index("ix_schedules_target_name", "target", "name"),
+        Index("ix_schedules_calendar", "calendar"),
+    )
+
+
+class Firing(Base):
+    """One firing of a schedule, and its own outbox entry: `pending` until its message is sent."""
+
+    __tablename__ = "firings"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    schedule_id: Mapped[str] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"))
+    fire_at: Mapped[datetime] = mapped_column(comment="Nominal time, unique for the schedule")
+    due_at: Mapped[datetime] = mapped_column(comment="With jitter")
+    origin: Mapped[str] = mapped_column(comment="schedule, misfire or manual")
+    epoch: Mapped[int] = mapped_column(BigInteger, comment="Of the leader that recorded it")
+    target: Mapped[str]
+    target_key: Mapped[str]
+    params: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
+    overlap: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    reason: Mapped[str | None] = mapped_column(comment="Why it was skipped, waits or failed")
+    missed: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Earlier firings that it stands for, which were missed"
+    )
+    message_id: Mapped[str | None]
+    tries: Mapped[int] = mapped_column(server_default=text("0"), comment="Times it was sent")
+    job_id: Mapped[str | None] = mapped_column(comment="That it began")
+    job_run: Mapped[int | None]
+    result: Mapped[_Json | None]
+    trace: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
+    fired_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    sent_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_firings_schedule_id_fire_at", "schedule_id", "fire_at", unique=True),
+        Index("ix_firings_pending", "due_at", "id", postgresql_where=text("state = 'pending'")),
+        # Those that count for limits and overlaps, and are looked after until they end.
+        Index(
+            "ix_firings_open",
+            "target_key",
+            "state",
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index(
+            "ix_firings_open_job_id",
+            "job_id",
+            postgresql_where=text("finished_at IS NULL AND job_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_firings_finished_at",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+    )
+
+
+class TargetLimit(Base):
+    """How many firings of a target may run at once; one without a row has no limit."""
+
+    __tablename__ = "target_limits"
+
+    target: Mapped[str] = mapped_column(
+        primary_key=True, comment="Name of a contract, or the key of one target: camera:NAME"
+    )
+    max_running: Mapped[int]
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SchedulerLeader(Base):
+    """Who drives the schedules; one row. The lock decides who leads, the epoch in which term."""
+
+    __tablename__ = "scheduler_leader"
+
+    id: Mapped[int] = mapped_column(
+        SmallInteger, primary_key=True, autoincrement=False, comment="Always 1"
+    )
+    epoch: Mapped[int] = mapped_column(BigInteger, comment="Counts terms")
+    holder: Mapped[str] = mapped_column(comment="Name of the process")
+    elected_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
