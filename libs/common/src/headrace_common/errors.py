@@ -6,6 +6,9 @@ An error that a client may see carries a stable `code`; over HTTP it becomes pro
 
 from typing import ClassVar
 
+#: What further members of a problem document may hold; the last are faults of single fields.
+Extra = str | int | list[int] | list[dict[str, str]] | None
+
 
 class HeadraceError(Exception):
     """Base of every expected failure.
@@ -31,7 +34,7 @@ class HeadraceError(Exception):
         detail: str,
         *,
         retry_after: float | None = None,
-        **extra: str | int | list[int] | None,
+        **extra: Extra,
     ) -> None:
         """Make the error.
 
@@ -134,9 +137,7 @@ class UnavailableError(HeadraceError):
     title = "Temporarily unavailable"
     retryable = True
 
-    def __init__(
-        self, detail: str, *, retry_after: float | None = 5, **extra: str | int | list[int] | None
-    ) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = 5, **extra: Extra) -> None:
         """Make the error; clients are asked to wait five seconds unless told otherwise."""
         super().__init__(detail, retry_after=retry_after, **extra)
 
