@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace_common.contracts.regions import RegionError
 from headrace_common.settings import BadSettingsError
-from headrace_gpu_preprocessor.detection.region import CameraRegions, Region, RegionError
+from headrace_gpu_preprocessor.detection.region import CameraRegions, Region
 
 SQUARE = [[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]]]
 

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from headrace_common.contracts.regions import RegionText, region_text
 from headrace_common.errors import UnprocessableError
 
 DEFAULT_STREAM: Final = "stream:preprocess"
@@ -110,6 +111,12 @@ class PreprocessEntry(BaseModel):
         alias="jobRun",
         description="Counts up each time somebody asks to do the job anew; left out while 1",
     )
+    # Producers have a `region` of their own, which is kept as it comes.
+    road_region: RegionText | None = Field(
+        default=None,
+        alias="roadRegion",
+        description="Where the road is: polygons as JSON; left out where it is not said",
+    )
 
     @classmethod
     def parse(cls, fields: Mapping[str, str]) -> Self:
@@ -159,6 +166,7 @@ class PreprocessEntry(BaseModel):
             "enqueuedAt": str(self.enqueued_at),
             "jobId": self.job_id,
             **({"jobRun": str(self.job_run)} if self.job_run > 1 else {}),
+            **({"roadRegion": region_text(self.road_region)} if self.road_region else {}),
         }
 
 

@@ -1,11 +1,16 @@
-"""A camera job's row and its stream entry: each can be made of the other."""
+"""A camera job's row and its stream entry: each can be made of the other, or of the registry."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import JsonValue
+from sqlalchemy.orm import Session
 
 from headrace_common.contracts.cctv import PreprocessEntry
+from headrace_common.contracts.regions import Polygons
+from headrace_common.db.models import Camera
+from headrace_common.errors import NotFoundError
 
 #: Keys of a camera job's metadata: the number of the attempt under way, from 0, and the entry that
 #: was told of last.
@@ -15,6 +20,55 @@ ENTRY_ID: Final = "entry_id"
 _TRACE: Final = ("traceparent", "tracestate")
 #: Fields of the producer's that we do not know, kept for whoever does.
 _EXTRA: Final = "extra_fields"
+_REGION: Final = "road_region"
+
+
+class UnknownCameraError(NotFoundError):
+    """No camera of that name is registered."""
+
+    code = "unknown_camera"
+    title = "Unknown camera"
+
+
+def registered_camera(session: Session, name: str) -> Camera:
+    """Return a camera of the registry.
+
+    Raises:
+        UnknownCameraError: there is none of that name.
+    """
+    camera = session.get(Camera, name)
+    if camera is None:
+        raise UnknownCameraError(f"no camera {name[:200]!r} is registered", camera=name[:200])
+    return camera
+
+
+def entry_for_camera(
+    camera: Camera,
+    job_id: str,
+    *,
+    enqueued_at: int,
+    seconds: float | None = None,
+    trace: Mapping[str, str] | None = None,
+) -> PreprocessEntry:
+    """Make the entry of a new job that looks at a registered camera.
+
+    Args:
+        camera: says where its stream and the road are.
+        job_id: of the job.
+        enqueued_at: milliseconds since 1970.
+        seconds: of the clip; the camera's own if not given.
+        trace: W3C trace context.
+    """
+    fields = {
+        **(trace or {}),
+        "cctvId": camera.name,
+        "hls": camera.hls,
+        "sec": camera.seconds if seconds is None else seconds,
+        "enqueuedAt": enqueued_at,
+        "jobId": job_id,
+        "roadRegion": camera.region,
+    }
+    return PreprocessEntry.model_validate(fields)
 
 
 def camera_input(entry: PreprocessEntry) -> dict[str, JsonValue]:
@@ -26,6 +80,7 @@ def camera_input(entry: PreprocessEntry) -> dict[str, JsonValue]:
         "sec": entry.sec,
         "attempt": entry.attempt,
         "enqueued_at": entry.enqueued_at,
+        **({_REGION: _as_lists(entry.road_region)} if entry.road_region else {}),
         **({_EXTRA: dict(extra)} if extra else {}),
     }
 
@@ -43,7 +98,7 @@ def camera_entry(
     Raises:
         MalformedEntryError: the row was made of an entry that was no job.
     """
-    extra = job_input.get(_EXTRA)
+    extra, region = job_input.get(_EXTRA), job_input.get(_REGION)
     fields = {
         **(extra if isinstance(extra, dict) else {}),
         **{name: trace[name] for name in _TRACE if name in trace},
@@ -54,8 +109,14 @@ def camera_entry(
         "enqueuedAt": job_input.get("enqueued_at", ""),
         "jobId": job_id,
         "jobRun": run,
+        **({"roadRegion": json.dumps(region)} if region is not None else {}),
     }
     return PreprocessEntry.parse({name: str(value) for name, value in fields.items()})
+
+
+def _as_lists(region: Polygons) -> JsonValue:
+    """Return a region as JSON has it, which is what comes back from the database."""
+    return [[[x, y] for x, y in polygon] for polygon in region]
 
 
 def entry_order(entry_id: str | None) -> tuple[int, int]:

@@ -11,27 +11,18 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from headrace_common.contracts.regions import Polygons, RegionError, read_polygons
 from headrace_common.settings import BadSettingsError
 
 log = structlog.get_logger()
 
-Point = tuple[float, float]
-Polygon = tuple[Point, ...]
 Mask = NDArray[np.bool_]
 
 #: The entry of the file for cameras that have none of their own.
 DEFAULT_CAMERA: Final = "*"
-MAX_POLYGONS: Final = 32
-MAX_POINTS: Final = 200
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-#: Characters of a faulty point that are repeated.
-_LONGEST_SHOWN: Final = 100
 #: OpenCV draws with fractions of a pixel: 4 bits of them.
 _FRACTION_BITS: Final = 4
-
-
-class RegionError(ValueError):
-    """A region that is none; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Region:
         polygons: points x, y from 0 to 1, from the upper left corner.
     """
 
-    polygons: tuple[Polygon, ...]
+    polygons: Polygons
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -51,9 +42,7 @@ class Region:
         Raises:
             RegionError: it is none.
         """
-        if not isinstance(value, list) or not 0 < len(value) <= MAX_POLYGONS:
-            raise RegionError(f"must be a list of 1 to {MAX_POLYGONS} polygons")
-        return cls(tuple(_polygon(number, points) for number, points in enumerate(value)))
+        return cls(read_polygons(value))
 
     def mask(self, width: int, height: int) -> Mask:
         """Return where the road is in a picture of this size."""
@@ -70,43 +59,6 @@ class Region:
     def as_json(self) -> list[list[list[float]]]:
         """Return what `parse` reads."""
         return [[list(point) for point in polygon] for polygon in self.polygons]
-
-
-def _polygon(number: int, points: Any) -> Polygon:
-    if not isinstance(points, list) or not 3 <= len(points) <= MAX_POINTS:
-        raise RegionError(f"polygon {number}: needs 3 to {MAX_POINTS} points")
-    polygon = tuple(_point(number, point) for point in points)
-    if abs(_area(polygon)) < 1e-6:
-        raise RegionError(f"polygon {number}: has no area")
-    return polygon
-
-
-def _point(number: int, point: Any) -> Point:
-    if not isinstance(point, list) or len(point) != 2:
-        raise RegionError(f"polygon {number}: a point must be [x, y]")
-    if not all(_is_share(value) for value in point):
-        raise RegionError(f"polygon {number}: {_shown(point)} is not within 0 to 1")
-    return float(point[0]), float(point[1])
-
-
-def _is_share(value: Any) -> bool:
-    """Whether a value is a number from 0 to 1; JSON's true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _shown(point: Any) -> str:
-    """Return what was given, shortened; Python refuses to write very long integers out."""
-    try:
-        return repr(point)[:_LONGEST_SHOWN]
-    except ValueError:
-        return "a point"
-
-
-def _area(polygon: Polygon) -> float:
-    """Return the area by the shoelace formula, with a sign."""
-    following = (*polygon[1:], polygon[0])
-    pairs = zip(polygon, following, strict=True)
-    return sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs) / 2
 
 
 class CameraRegions:

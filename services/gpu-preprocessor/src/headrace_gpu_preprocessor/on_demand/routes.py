@@ -8,12 +8,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_common.contracts.cctv import MAX_CLIP_SECONDS, StreamUrl
+from headrace_common.contracts.regions import RegionError
 from headrace_common.errors import MalformedFormError, RequestTimeoutError
 from headrace_common.keys import Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
 from headrace_gpu_preprocessor.detection.labels import title_of
-from headrace_gpu_preprocessor.detection.region import Region, RegionError
+from headrace_gpu_preprocessor.detection.region import Region
 from headrace_gpu_preprocessor.on_demand.accept import JPEG, wants_picture
 from headrace_gpu_preprocessor.on_demand.body import FILE_FIELD, read_picture
 from headrace_gpu_preprocessor.on_demand.errors import (

@@ -21,7 +21,7 @@ from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.artifacts import ArtifactSets, UnfinishedSet, WholeSet
 from headrace_gpu_preprocessor.background import Background, CameraStore
 from headrace_gpu_preprocessor.detection.detector import Detector
-from headrace_gpu_preprocessor.detection.region import CameraRegions
+from headrace_gpu_preprocessor.detection.region import CameraRegions, Region
 from headrace_gpu_preprocessor.pipeline import metrics
 from headrace_gpu_preprocessor.pipeline.clip import Clip, read_clip
 from headrace_gpu_preprocessor.pipeline.damage import find_damage, findings, model_record
@@ -50,7 +50,7 @@ class Parts:
         detector: the model.
         sets: where the artefacts go.
         cameras: what each camera showed before; None for no memory.
-        regions: where the road is.
+        regions: where the road is, for jobs that do not say it.
         guard: the one way to a stream.
         code: what this service is.
         aside: threads for what is done while damage is looked for.
@@ -152,7 +152,7 @@ class Attempt:
     def _background(self, clip: Clip) -> tuple[Background, StoredBackground]:
         settings, camera = self._parts.settings, self._entry.cctv_id
         earlier = None if self._parts.cameras is None else self._parts.cameras.load(camera)
-        region = self._parts.regions.of(camera)
+        region = self._region()
         width, height = clip.builder.size
         background = clip.builder.build(
             now=clip.taken_at.timestamp(),
@@ -176,6 +176,11 @@ class Attempt:
             low_quality=low,
         )
         return background, stored
+
+    def _region(self) -> Region | None:
+        """Return where the road is: as the job says, else as the file of regions does."""
+        told = self._entry.road_region
+        return self._parts.regions.of(self._entry.cctv_id) if told is None else Region(told)
 
     def _delivers_low_quality(self) -> bool:
         settings = self._parts.settings

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headrace_common.artifact_sets import public_url
 from headrace_common.contracts.cctv import PreprocessEntry
+from headrace_common.contracts.regions import RegionError
 from headrace_gpu_preprocessor.background import Background, Source
 from headrace_gpu_preprocessor.background.masks import (
     BadMaskError,
@@ -23,7 +24,7 @@ from headrace_gpu_preprocessor.background.masks import (
     encode_mask,
 )
 from headrace_gpu_preprocessor.detection.drawing import encode_jpeg
-from headrace_gpu_preprocessor.detection.region import Region, RegionError
+from headrace_gpu_preprocessor.detection.region import Region
 from headrace_gpu_preprocessor.pipeline.clip import Clip
 
 Image = NDArray[np.uint8]

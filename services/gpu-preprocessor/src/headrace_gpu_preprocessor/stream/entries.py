@@ -21,6 +21,7 @@ _MOST_FIELDS: Final = 100
 #: Of an unreadable entry so much goes into its dead letter, and into the report.
 _MOST_LETTER_FIELDS: Final = 500
 _LONGEST_REPORTED_VALUE: Final = 500
+_NOT_IN_AN_ID: Final = frozenset({"attempt", "roadRegion", "road_region"})
 #: Fields that we add to a dead letter; an original one of that name gives way.
 _LETTER_FIELDS: Final = frozenset(
     {b"reason", b"code", b"failedAt", b"sourceId", b"deliveries", b"consumer", b"fieldsDropped"}
@@ -44,8 +45,9 @@ def read_entry(fields: RawFields) -> PreprocessEntry:
 
 def job_id_of(fields: RawFields) -> str | None:
     """Return the id of the job that a malformed entry was meant to be, where that can be told."""
-    texts = _readable(fields)
-    for guess in ({**texts, "attempt": "0"}, _only_the_id(texts)):
+    # What an id is not derived from, is left out: it may be at fault, or too long to be whole here.
+    texts = {name: text for name, text in _readable(fields).items() if name not in _NOT_IN_AN_ID}
+    for guess in (texts, _only_the_id(texts)):
         try:
             return PreprocessEntry.parse(guess).job_id
         except MalformedEntryError:
