@@ -4,7 +4,8 @@ The row goes first, into its next run; what tells a worker of it follows after t
 between the two, or a Redis that is away, loses nothing: a sweep finds the row and tells again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import structlog
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 from opentelemetry.trace import SpanKind
+from pydantic import JsonValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -56,15 +58,19 @@ class Restart:
         change: of the row, to be made where the row is locked.
         message: for the lane, after the commit; None for a camera job.
         entry: for the stream, after the commit; None for an audio job.
+        run: that the job is in then: the next, or its first where that had not begun.
     """
 
     change: Change
     message: "Message[Any] | None"
     entry: PreprocessEntry | None
+    run: int
 
 
 def plan_restart(job: Job, *, message: str) -> Restart:
     """Decide how a job is begun anew, from whatever status.
+
+    One that is scheduled has not begun at all: it is queued now, and its run stays the first.
 
     Args:
         job: locked, so that the change fits it.
@@ -88,16 +94,17 @@ def plan_restart(job: Job, *, message: str) -> Restart:
             DispatchJob(job_id=job.id),
             message_id=message_id,
         )
+    has_begun = job.status != JobStatus.SCHEDULED
     change = Change(
         job_id=job.id,
         to=JobStatus.QUEUED,
         message=message,
         # Who is asked next has not begun.
-        metadata={ANALYSIS_PROGRESS: None},
+        metadata={ANALYSIS_PROGRESS: None} if has_begun else {},
         queue_message_id=message_id,
-        starts_run=True,
+        starts_run=has_begun,
     )
-    return Restart(change, told, None)
+    return Restart(change, told, None, job.run + has_begun)
 
 
 def _camera_restart(job: Job, message: str) -> Restart:
@@ -109,7 +116,7 @@ def _camera_restart(job: Job, message: str) -> Restart:
         metadata={ATTEMPT: 0, "stage": None},
         starts_run=True,
     )
-    return Restart(change, None, entry)
+    return Restart(change, None, entry, job.run + 1)
 
 
 class JobRestarts:
@@ -131,14 +138,30 @@ class JobRestarts:
         self._broker = broker
         self._stream = stream
 
-    def begin_in(self, session: Session, job: Job, *, message: str) -> tuple[Restart, Outcome]:
+    def begin_in(
+        self,
+        session: Session,
+        job: Job,
+        *,
+        message: str,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> tuple[Restart, Outcome]:
         """Put a job that is locked into its next run; the caller publishes and sends then.
+
+        One that is scheduled is queued now instead, see `plan_restart`.
+
+        Args:
+            session: of the caller's transaction.
+            job: to begin anew.
+            message: for its timeline.
+            metadata: merged into the job's.
 
         Raises:
             NotAcceptedError, MalformedEntryError: see `plan_restart`.
         """
         restart = plan_restart(job, message=message)
-        return restart, self._store.apply_in(session, [restart.change])[0]
+        change = replace(restart.change, metadata={**restart.change.metadata, **(metadata or {})})
+        return restart, self._store.apply_in(session, [change])[0]
 
     def send(self, restart: Restart) -> bool:
         """Tell a worker; False where Redis is away, so that a sweep has to."""
@@ -146,14 +169,22 @@ class JobRestarts:
             if restart.message is not None:
                 send(self._broker, restart.message)
             if restart.entry is not None:
-                entry_id = add_entry(self._broker.client, self._stream, restart.entry)
-                self._note_queued(restart.entry.job_id, entry_id)
+                self.queue_camera_job(restart.entry)
         except (QueueUnavailableError, redis.RedisError) as error:
             log.warning(
                 "job.restart_not_sent", job_id=restart.change.job_id, error=str(error)[:500]
             )
             return False
         return True
+
+    def queue_camera_job(self, entry: PreprocessEntry) -> None:
+        """Put a camera job that is `queuing` on the stream, and note that it is there.
+
+        Raises:
+            redis.RedisError: Redis is away; the results service's sweep does it later.
+        """
+        entry_id = add_entry(self._broker.client, self._stream, entry)
+        self._note_queued(entry.job_id, entry_id)
 
     def _note_queued(self, job_id: str, entry_id: str) -> None:
         queued = Change(
