@@ -24,6 +24,8 @@ from headrace_ingest_api.jobs import UploadJobs
 from headrace_ingest_api.lingering import LingeringClose
 from headrace_ingest_api.operations.routes import operations_router
 from headrace_ingest_api.queues import count_messages, queues_router
+from headrace_ingest_api.registry import Registry
+from headrace_ingest_api.registry_routes import registry_router
 from headrace_ingest_api.resources import Resources
 from headrace_ingest_api.settings import IngestSettings
 from headrace_ingest_api.token_routes import references_router, tokens_router
@@ -72,6 +74,7 @@ def build_app(settings: IngestSettings) -> FastAPI:
         references_router(resources),
         operations_router(resources),
         cameras_router(CameraJobs(resources, intake.keys)),
+        registry_router(Registry(resources.database)),
     ):
         app.include_router(router)
     app.add_middleware(LingeringClose)

@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session
 from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
-from headrace_common.db.models import Job
+from headrace_common.contracts.regions import Polygons
+from headrace_common.db.models import Camera, Job
 from headrace_common.errors import ConflictError
 from headrace_common.jobs import Change, NewJob, Outcome
 from headrace_common.jobs.camera_queue import add_entry
-from headrace_common.jobs.cameras import camera_input
+from headrace_common.jobs.cameras import camera_input, entry_for_camera, registered_camera
 from headrace_common.telemetry.trace import current_trace
 from headrace_ingest_api.errors import AcceptanceUnknownError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys
@@ -59,13 +60,16 @@ class CameraWish:
     """What a client asks for, checked.
 
     Attributes:
-        seconds: of the clip.
+        hls: of the stream; None for the registered camera's.
+        seconds: of the clip; the same.
+        region: where the road is; the same, or unknown.
         job_id: that the client chose, if any.
     """
 
     cctv_id: str
-    hls: str
-    seconds: float
+    hls: str | None
+    seconds: float | None
+    region: Polygons | None
     job_id: str | None
     idempotency_key: str | None
     key_id: str | None
@@ -79,20 +83,20 @@ class CameraWish:
     @property
     def fingerprint(self) -> str:
         """What a repetition of the request has to equal."""
-        asked = [self.cctv_id, self.hls, self.seconds, self.job_id]
+        asked: list[object] = [self.cctv_id, self.hls, self.seconds, self.job_id]
+        if self.region is not None:  # else as versions before regions had it
+            asked.append(self.region)
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
-    def entry(self, job_id: str) -> PreprocessEntry:
+    def entry(self, job_id: str, camera: Camera) -> PreprocessEntry:
         """Return the entry of the stream, which carries the current trace."""
-        return PreprocessEntry.model_validate(
-            {
-                **current_trace(),
-                "cctvId": self.cctv_id,
-                "hls": self.hls,
-                "sec": self.seconds,
-                "enqueuedAt": time.time_ns() // 1_000_000,
-                "jobId": job_id,
-            }
+        return entry_for_camera(
+            camera,
+            job_id,
+            enqueued_at=time.time_ns() // 1_000_000,
+            seconds=self.seconds,
+            region=self.region,
+            trace=current_trace(),
         )
 
 
@@ -119,6 +123,7 @@ class CameraJobs:
 
         Raises:
             JobExistsError: the id that the client chose is taken.
+            UnknownCameraError: no URL was given, and the camera is not registered.
             KeyInUseError, KeyReusedError: of the idempotency key.
             AcceptanceUnknownError: nobody here can know whether the job was accepted.
         """
@@ -129,12 +134,18 @@ class CameraJobs:
             return CameraAnswer.model_validate(stored.response), True
         with structlog.contextvars.bound_contextvars(job_id=job_id):
             try:
-                entry = wish.entry(job_id)
+                entry = self._entry(wish, job_id)
                 accepted = self._accept(wish, entry, claim)
             except BaseException:
                 self._release(claim)
                 raise
             return self._queue(wish, entry, claim) or accepted, False
+
+    def _entry(self, wish: CameraWish, job_id: str) -> PreprocessEntry:
+        if wish.hls is not None:
+            return wish.entry(job_id, Camera(name=wish.cctv_id, hls=wish.hls))
+        with self._database.begin() as session:
+            return wish.entry(job_id, registered_camera(session, wish.cctv_id))
 
     def _accept(
         self, wish: CameraWish, entry: PreprocessEntry, claim: Claim | None

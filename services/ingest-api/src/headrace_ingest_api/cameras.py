@@ -1,21 +1,23 @@
 """`POST /cctv/{cctv_id}/preprocess`: look at a camera."""
 
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from uuid_utils.compat import uuid7
 
-from headrace_common.contracts.cctv import CameraId, ClipSeconds, StreamUrl
+from headrace_common.contracts.cctv import CameraId, ClipSeconds
+from headrace_common.contracts.regions import RoadRegion
 from headrace_common.errors import BadRequestError, ConflictError, UnavailableError
+from headrace_common.jobs.cameras import UnknownCameraError
 from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
 from headrace_ingest_api.camera_jobs import CameraAnswer, CameraJobs, CameraWish
 from headrace_ingest_api.idempotency import check_key
 from headrace_ingest_api.metrics import CAMERA_REQUESTS
+from headrace_ingest_api.registry import CameraUrl
 
 _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     202: {
@@ -28,33 +30,36 @@ _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
             }
         },
     },
-    **responses(BadRequestError, ConflictError, UnavailableError),
+    **responses(BadRequestError, UnknownCameraError, ConflictError, UnavailableError),
 }
 
 
-def _with_host(url: str) -> str:
-    """Check that a URL names a host, and a port only if it is one.
-
-    Whether that host may be reached is decided where it is: its address may change until then.
-    """
-    parts = urlsplit(url)  # raises ValueError for half an IPv6 address
-    if not parts.hostname or any(letter.isspace() for letter in url):
-        raise ValueError("must name a host")
-    if parts.port == 0:  # raises ValueError for one that is no number
-        raise ValueError("must have a port above 0")
-    return url
-
-
 class CameraRequest(BaseModel):
-    """Which clip of the camera."""
+    """Which clip of the camera. Of one that is registered, nothing need be said."""
 
-    hls: Annotated[StreamUrl, AfterValidator(_with_host)] = Field(
-        description="HLS playlist, http:// or https://", examples=["https://cam/1/live.m3u8"]
+    hls: CameraUrl | None = Field(
+        default=None,
+        description="HLS playlist, http:// or https://; if left out, the camera is looked up in "
+        "the registry, and what is left out beside it is taken from there",
+        examples=["https://cam/1/live.m3u8"],
     )
-    sec: ClipSeconds = Field(description="Seconds to read", examples=[20])
+    sec: ClipSeconds | None = Field(
+        default=None,
+        validate_default=True,
+        description="Seconds to read; needed where `hls` is given",
+        examples=[20],
+    )
+    region: RoadRegion | None = None
     job_id: CameraId | None = Field(
         default=None, description="Of the job; made if left out. One that exists is 409"
     )
+
+    @field_validator("sec")
+    @classmethod
+    def _with_url(cls, seconds: float | None, info: ValidationInfo) -> float | None:
+        if seconds is None and info.data.get("hls") is not None:
+            raise ValueError("must be given with hls")
+        return seconds
 
 
 def cameras_router(jobs: CameraJobs) -> APIRouter:
@@ -85,6 +90,7 @@ def cameras_router(jobs: CameraJobs) -> APIRouter:
             cctv_id=cctv_id,
             hls=asked.hls,
             seconds=asked.sec,
+            region=asked.region,
             job_id=asked.job_id,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
             key_id=caller.key_id,

@@ -29,6 +29,10 @@ class UnknownCameraError(NotFoundError):
     code = "unknown_camera"
     title = "Unknown camera"
 
+    def __init__(self, name: str) -> None:
+        """Say that no camera has this name."""
+        super().__init__(f"no camera {name[:200]!r} is registered", camera=name[:200])
+
 
 def registered_camera(session: Session, name: str) -> Camera:
     """Return a camera of the registry.
@@ -38,7 +42,7 @@ def registered_camera(session: Session, name: str) -> Camera:
     """
     camera = session.get(Camera, name)
     if camera is None:
-        raise UnknownCameraError(f"no camera {name[:200]!r} is registered", camera=name[:200])
+        raise UnknownCameraError(name)
     return camera
 
 
@@ -48,6 +52,7 @@ def entry_for_camera(
     *,
     enqueued_at: int,
     seconds: float | None = None,
+    region: Polygons | None = None,
     trace: Mapping[str, str] | None = None,
 ) -> PreprocessEntry:
     """Make the entry of a new job that looks at a registered camera.
@@ -57,6 +62,7 @@ def entry_for_camera(
         job_id: of the job.
         enqueued_at: milliseconds since 1970.
         seconds: of the clip; the camera's own if not given.
+        region: where the road is; the camera's own if not given.
         trace: W3C trace context.
     """
     fields = {
@@ -66,7 +72,7 @@ def entry_for_camera(
         "sec": camera.seconds if seconds is None else seconds,
         "enqueuedAt": enqueued_at,
         "jobId": job_id,
-        "roadRegion": camera.region,
+        "roadRegion": camera.region if region is None else region,
     }
     return PreprocessEntry.model_validate(fields)
 

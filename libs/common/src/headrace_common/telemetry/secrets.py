@@ -46,12 +46,24 @@ def without_url_values(text: str) -> str:
 
     For what is said of cameras' streams: whatever is in such a query may be what lets one in.
     """
-    return without_secrets(_URL.sub(lambda found: _shown_url(found[0]), text))
+    return without_secrets(_URL.sub(lambda found: shown_url(found[0]), text))
+
+
+def shown_url(url: str) -> str:
+    """Return a camera's URL with the names of its parameters only, without user and password."""
+    parts = _URL_PARTS.fullmatch(url)
+    if parts is None:
+        return REDACTED  # no URL at all: nobody knows what it is
+    user, at, host = parts["place"].rpartition("@")
+    path = _PATH_VALUE.sub(REDACTED, parts["path"])
+    query = _QUERY_VALUE.sub(lambda found: found["name"] + REDACTED, parts["query"] or "")
+    place = (REDACTED if user else "") + at + host
+    return parts["scheme"] + place + path + query + ("#" + REDACTED if parts["rest"] else "")
 
 
 def deeply_without_url_values(value: Any) -> Any:
     """Return JSON with `without_url_values` of its texts; `hls` is a URL to its end."""
-    return _deeply(value, without_url_values, _shown_url)
+    return _deeply(value, without_url_values, shown_url)
 
 
 def _deeply(value: Any, clean: Callable[[str], str], clean_stream: Callable[[str], str]) -> Any:
@@ -67,15 +79,3 @@ def _deeply(value: Any, clean: Callable[[str], str], clean_stream: Callable[[str
     if isinstance(value, list | tuple):
         return [_deeply(item, clean, clean_stream) for item in value]
     return value
-
-
-def _shown_url(url: str) -> str:
-    """Return a URL with the names of its parameters only, and without user and password."""
-    parts = _URL_PARTS.fullmatch(url)
-    if parts is None:
-        return REDACTED  # no URL at all: nobody knows what it is
-    user, at, host = parts["place"].rpartition("@")
-    path = _PATH_VALUE.sub(REDACTED, parts["path"])
-    query = _QUERY_VALUE.sub(lambda found: found["name"] + REDACTED, parts["query"] or "")
-    place = (REDACTED if user else "") + at + host
-    return parts["scheme"] + place + path + query + ("#" + REDACTED if parts["rest"] else "")
