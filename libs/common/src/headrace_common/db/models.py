@@ -411,7 +411,8 @@ class Camera(Base):
     name: Mapped[str] = mapped_column(primary_key=True, comment="The cctvId of its jobs")
     hls: Mapped[str]
     region: Mapped[list[Any] | None] = mapped_column(
-        JSONB, comment="Where the road is: polygons of [x, y], shares of width and height"
+        JSONB(none_as_null=True),
+        comment="Where the road is: polygons of [x, y], shares of width and height",
     )
     seconds: Mapped[float] = mapped_column(comment="Of a clip, where the job does not say")
     description: Mapped[str | None]
