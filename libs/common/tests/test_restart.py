@@ -97,6 +97,15 @@ def test_a_failed_camera_job_goes_onto_the_stream_from_its_first_attempt(bench: 
     assert (job.status, job.run, job.queue_message_id) == ("queued", 2, entry_id.decode())
 
 
+def test_a_job_that_begins_later_is_queued_now_in_its_first_run(bench: Bench) -> None:
+    job_id = bench.job(JobKind.AUDIO_ANALYSIS, JobStatus.SCHEDULED)
+    assert bench.restart(job_id)
+    job = bench.load(job_id)
+    assert (job.status, job.run, job.progress, job.meta) == ("queued", 1, 50, {})
+    held = f"{bench.broker.namespace}:high_priority.msgs"
+    assert bench.broker.client.hexists(held, str(job.queue_message_id))
+
+
 @pytest.mark.parametrize("steps", [(), (JobStatus.CANCELLED,)])
 def test_what_was_never_accepted_is_not_begun_anew(
     bench: Bench, steps: tuple[JobStatus, ...]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.jobs.states import (
+    HOLDABLE,
     PROGRESS,
     analysis_progress,
     may_become,
@@ -13,6 +14,7 @@ from headrace_common.jobs.states import (
     processing_progress,
 )
 
+#: Of a job that begins at once; one that begins later is `scheduled` instead of `queuing`.
 _LIFE = [
     JobStatus.UPLOADING,
     JobStatus.QUEUING,
@@ -54,9 +56,18 @@ def test_a_file_that_is_not_stored_cannot_be_analysed() -> None:
     assert JobStatus.UPLOADING not in predecessors(JobStatus.QUEUED_FOR_ANALYSIS)
 
 
+def test_a_job_that_begins_later_is_queued_and_nothing_else() -> None:
+    after = {status for status in JobStatus if may_become(JobStatus.SCHEDULED, status)}
+    assert after == {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}
+    assert predecessors(JobStatus.SCHEDULED) == {JobStatus.UPLOADING}
+    assert JobStatus.SCHEDULED not in HOLDABLE
+
+
 def test_progress_is_what_clients_know() -> None:
-    assert {status.value: PROGRESS[status] for status in [*_LIFE, JobStatus.COMPLETED]} == {
+    shown = [*_LIFE, JobStatus.SCHEDULED, JobStatus.COMPLETED]
+    assert {status.value: PROGRESS[status] for status in shown} == {
         "uploading": 10,
+        "scheduled": 35,
         "queuing": 40,
         "queued": 50,
         "processing": 50,

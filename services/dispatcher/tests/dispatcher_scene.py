@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -113,7 +113,25 @@ class Scene:
 
     def job(self, lane: Lane = Lane.NORMAL, *, enqueue: bool = True, **fields: Any) -> str:
         """Create a job that is `queued`, with its message on the lane unless told otherwise."""
-        job_id, message_id = f"job-{uuid4()}", str(uuid4())
+        job_id, message_id = self._uploading(lane, **fields), str(uuid4())
+        queuing = Change(
+            job_id=job_id, to=JobStatus.QUEUING, message="", queue_message_id=message_id
+        )
+        self.store.apply([queuing, Change(job_id=job_id, to=JobStatus.QUEUED, message="")])
+        if enqueue:
+            self.enqueue(job_id, lane, message_id)
+        return job_id
+
+    def scheduled(self, *, seconds: float, lane: Lane = Lane.NORMAL) -> str:
+        """Create a job that begins `seconds` from now."""
+        job_id = self._uploading(lane)
+        run_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        change = Change(job_id=job_id, to=JobStatus.SCHEDULED, message="", run_at=run_at)
+        assert self.store.apply([change])[0].applied
+        return job_id
+
+    def _uploading(self, lane: Lane, **fields: Any) -> str:
+        job_id = f"job-{uuid4()}"
         self.store.create(
             NewJob(
                 id=job_id,
@@ -129,12 +147,6 @@ class Scene:
                 },
             )
         )
-        queuing = Change(
-            job_id=job_id, to=JobStatus.QUEUING, message="", queue_message_id=message_id
-        )
-        self.store.apply([queuing, Change(job_id=job_id, to=JobStatus.QUEUED, message="")])
-        if enqueue:
-            self.enqueue(job_id, lane, message_id)
         return job_id
 
     def enqueue(self, job_id: str, lane: Lane, message_id: str | None = None) -> None:

@@ -96,6 +96,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
     [
         (JobStatus.UPLOADING, 5 * 3600, None),
         (JobStatus.UPLOADING, 7 * 3600, Action.FAIL),
+        (JobStatus.SCHEDULED, 365 * 24 * 3600, None),
         (JobStatus.QUEUING, 10, None),
         (JobStatus.QUEUING, 31, Action.REQUEUE),
         (JobStatus.QUEUED, 31, Action.REQUEUE_IF_LOST),

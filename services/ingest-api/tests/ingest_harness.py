@@ -368,6 +368,7 @@ _WAY = {
     JobStatus.COMPLETED: (JobStatus.QUEUING, JobStatus.COMPLETED),
     JobStatus.CANCELLED: (JobStatus.CANCELLED,),
     JobStatus.UPLOADING: (),
+    JobStatus.SCHEDULED: (JobStatus.SCHEDULED,),
     JobStatus.QUEUING: (JobStatus.QUEUING,),
 }
 

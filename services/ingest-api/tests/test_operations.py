@@ -18,7 +18,9 @@ from headrace_common.jobs.cameras import camera_input
 pytestmark = pytest.mark.stack
 
 #: Statuses from which a job may be begun anew without further words.
-RETRIED = [status for status in JobStatus if status not in {"uploading", "completed"}]
+RETRIED = [
+    status for status in JobStatus if status not in {"uploading", "scheduled", "completed"}
+]
 
 
 def accepted(backend: Backend, status: JobStatus, **more: Any) -> str:
@@ -77,6 +79,33 @@ def test_a_job_is_begun_anew_from_wherever_it_is(
     assert entry.action == "job.retry"
     assert entry.details == {"run": 2, "was": status.value}
     assert entry.actor in backend.api_key
+
+
+def test_a_job_that_begins_later_is_queued_now(api: IngestApi, backend: Backend) -> None:
+    job_id = make_job(backend.store, Lane.NORMAL, JobStatus.SCHEDULED)
+    answer = api.client.post(f"/jobs/{job_id}/retry?run=1").json()
+    assert (answer["status"], answer["run"]) == ("queued", 1)
+    job = backend.job(job_id)
+    assert (job.status, job.run, job.progress) == ("queued", 1, 50)
+    assert backend.message(Lane.NORMAL, str(job.queue_message_id)) is not None
+    (entry,) = trail(backend, job_id)
+    assert entry.details == {"run": 1, "was": "scheduled"}
+    last = backend.timeline(job_id)[-1]
+    assert (last.type, last.message) == (
+        EventType.STATUS,
+        f"Queued before its time, by {entry.actor}",
+    )
+
+
+def test_a_job_that_begins_later_is_cancelled_and_kept(api: IngestApi, backend: Backend) -> None:
+    job_id = make_job(backend.store, Lane.NORMAL, JobStatus.SCHEDULED)
+    wish = {"action": "cancel", "filter": {"statuses": ["scheduled"], "ids": [job_id]}}
+    assert api.client.post("/jobs/bulk", json=wish).json()["outcomes"] == {"cancelled": 1}
+    job = backend.job(job_id)
+    assert (job.status, job.progress, job.discard_at) == ("cancelled", 35, None)
+    assert job.retain_until is not None
+    assert api.client.post(f"/jobs/{job_id}/retry").json()["run"] == 2
+    assert backend.job(job_id).status == "queued"
 
 
 def test_a_completed_job_needs_force_and_keeps_its_result(api: IngestApi, backend: Backend) -> None:

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 _PAUSE_SECONDS: Final = 15.0
 #: What a job waits for that waits for its own next try.
 RETRY: Final = "retry"
+#: And one that begins when its client wants it to.
+RUN_AT: Final = "run_at"
 
 _OLDEST: Final = Gauge(
     "headrace_oldest_job_age_seconds",
@@ -28,7 +30,8 @@ _OLDEST: Final = Gauge(
 )
 _WAITING: Final = Gauge(
     "headrace_jobs_waiting",
-    "Audio jobs that wait in their rows: for their next try, or for a dependency at fault",
+    "Audio jobs that wait in their rows: for their next try, for a dependency at fault, or for the "
+    "time at which they are to begin",
     ["waiting_for"],
 )
 _OVERDUE: Final = Gauge(
@@ -45,7 +48,12 @@ SELECT coalesce(waiting_for, 'retry') AS reason, count(*), extract(epoch FROM no
 FROM jobs WHERE retry_at IS NOT NULL AND kind = 'audio_analysis'
     AND status IN ('queuing', 'queued', 'processing')
 GROUP BY reason
+UNION ALL
+SELECT 'run_at', count(*), extract(epoch FROM now() - min(run_at))
+FROM jobs WHERE status = 'scheduled' HAVING count(*) > 0
 """)
+#: One that is scheduled is not late, however long ago it came in.
+_AGING: Final = tuple(each for each in JobStatus.open() if each is not JobStatus.SCHEDULED)
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,11 @@ class JobAges:
         with self._database.begin() as session:
             ages = {(status, lane): age for status, lane, age in session.execute(_AGES)}
             waits = waiting_jobs(session)
-        for status in JobStatus.open():
+        for status in _AGING:
             for lane in Lane:
                 age = ages.get((status.value, lane.value), 0)
                 _OLDEST.labels(status=status, lane=lane).set(max(float(age), 0.0))
-        for name in (RETRY, *DEPENDENCIES.values()):
+        for name in (RETRY, RUN_AT, *DEPENDENCIES.values()):
             _WAITING.labels(waiting_for=name).set(waits[name].count if name in waits else 0)
         _OVERDUE.set(max([0.0, *(found.overdue_seconds for found in waits.values())]))
 

@@ -116,7 +116,11 @@ class Dispatcher:
         )
         self.sweep = Sweep(self.database, self._store, self.make_asking(), self.broker, settings)
         self.due = DueJobs(
-            self.database, self.broker, self.circuits, poll_seconds=settings.retry_poll_seconds
+            self.database,
+            self._store,
+            self.broker,
+            self.circuits,
+            poll_seconds=settings.retry_poll_seconds,
         )
         self.dead_letters = DeadLetters(
             self.database, self._store, self.broker, settings, self._ask_once_more

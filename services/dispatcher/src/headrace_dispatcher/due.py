@@ -1,4 +1,4 @@
-"""Jobs whose wait is over get a message again.
+"""Jobs whose wait is over get a message: again after a try, or the first one at their time.
 
 Every dispatcher looks, and none waits for another's locks: what one has taken the others skip.
 The row is changed before the message is sent. If that is not sent, because Redis is away or the
@@ -9,17 +9,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import uuid4
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from sqlalchemy import text
 
 from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.circuit import CircuitState
+from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database
+from headrace_common.jobs import Change, JobStore
 from headrace_common.telemetry import continue_trace
 from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.retries import MAX_DELAY_SECONDS
@@ -36,7 +39,12 @@ _LONGEST_WAIT: Final = timedelta(seconds=4 * MAX_DELAY_SECONDS)
 _UNSENT_SECONDS: Final = 1.0
 
 _DUE: Final = Counter(
-    "headrace_jobs_due_total", "Jobs that got a message again after their wait", ["lane"]
+    "headrace_jobs_due_total", "Jobs that got a message after their wait", ["lane"]
+)
+_LAG: Final = Histogram(
+    "headrace_scheduled_job_lag_seconds",
+    "From the time at which a job was to begin until it was queued",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 600, 3_600),
 )
 
 # No event: the timeline tells why a job waits, and then that it was picked up.
@@ -52,6 +60,12 @@ UPDATE jobs SET queue_message_id = gen_random_uuid()::text, retry_at = NULL,
     stage_entered_at = clock_timestamp(), updated_at = clock_timestamp()
 FROM due WHERE jobs.id = due.id
 RETURNING jobs.id, jobs.lane, jobs.queue_message_id, jobs.trace
+""")
+_TAKE_SCHEDULED: Final = text("""
+SELECT id, lane, trace, extract(epoch FROM clock_timestamp() - run_at) AS lag
+FROM jobs WHERE status = 'scheduled' AND run_at <= now()
+ORDER BY run_at, id LIMIT :most
+FOR UPDATE SKIP LOCKED
 """)
 # Only what nobody has touched since: its message is the one that was not sent.
 _PUT_BACK: Final = text("""
@@ -83,11 +97,12 @@ class _DueJob:
 
 
 class DueJobs:
-    """Finds jobs whose `retry_at` has come. Its `step` is for one thread."""
+    """Finds jobs whose `retry_at` or `run_at` has come. Its `step` is for one thread."""
 
     def __init__(
         self,
         database: Database,
+        store: JobStore,
         broker: RedisBroker,
         circuits: Circuits,
         *,
@@ -95,6 +110,7 @@ class DueJobs:
     ) -> None:
         """Look every `poll_seconds`; nothing happens before the first step."""
         self._database = database
+        self._store = store
         self._broker = broker
         self._circuits = circuits
         self._poll_seconds = poll_seconds
@@ -102,13 +118,14 @@ class DueJobs:
         self._releasing: frozenset[str] = frozenset()
 
     def step(self) -> float:
-        """Queue one batch of jobs that are due.
+        """Queue one batch of jobs that are due, of each sort.
 
         Returns:
             Seconds until the next step: none while there is more.
         """
         self._release()
-        jobs = self._take()
+        again, first = self._take(), self._take_scheduled()
+        jobs = again + first
         for index, job in enumerate(jobs):
             try:
                 self._send(job)
@@ -118,12 +135,23 @@ class DueJobs:
                 return _UNSENT_SECONDS
         if jobs:
             log.info("dispatcher.due_queued", jobs=len(jobs))
-        return 0.0 if self._releasing or len(jobs) == _BATCH else self._poll_seconds
+        is_more = _BATCH in {len(again), len(first)}
+        return 0.0 if self._releasing or is_more else self._poll_seconds
 
     def _take(self) -> list[_DueJob]:
         with self._database.begin() as session:
             rows = session.execute(_TAKE, {"longest": _LONGEST_WAIT, "most": _BATCH}).all()
         return [_DueJob(row.id, Lane(row.lane), row.queue_message_id, row.trace) for row in rows]
+
+    def _take_scheduled(self) -> list[_DueJob]:
+        with self._database.begin() as session:
+            rows = session.execute(_TAKE_SCHEDULED, {"most": _BATCH}).all()
+            jobs = [_DueJob(row.id, Lane(row.lane), str(uuid4()), row.trace) for row in rows]
+            outcomes = self._store.apply_in(session, [_begun(job) for job in jobs]) if jobs else []
+        self._store.publish(outcomes)
+        for row in rows:
+            _LAG.observe(max(float(row.lag), 0.0))
+        return jobs
 
     def _send(self, job: _DueJob) -> None:
         with continue_trace(job.trace, "queue due job", job_id=job.id):
@@ -163,3 +191,13 @@ class DueJobs:
         asked = {"dependencies": list(dependencies), "spread": 1.0, "most": _RELEASE_BATCH}
         with self._database.begin() as session:
             return len(session.execute(_RELEASE, asked).all())
+
+
+def _begun(job: _DueJob) -> Change:
+    return Change(
+        job_id=job.id,
+        to=JobStatus.QUEUED,
+        message="Its time has come: waiting in the queue",
+        queue_message_id=job.message_id,
+        only_from=frozenset({JobStatus.SCHEDULED}),
+    )

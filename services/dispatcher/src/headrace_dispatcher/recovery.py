@@ -45,6 +45,8 @@ def plan_recovery(job: Job, settings: DispatcherSettings, *, now: datetime) -> R
         return None
     if job.status == JobStatus.QUEUED_FOR_ANALYSIS:
         return _unanswered(job, settings, now=now)
+    if job.status == JobStatus.SCHEDULED:
+        return None  # it belongs to those who look for jobs whose time has come
     if job.status == JobStatus.UPLOADING and DIRECT_UPLOAD_EXPIRES_AT in job.input:
         return None  # the client has time of its own; ingest-api ends it
     due = {rule.status.value: rule for rule in _rules(settings, now - job.stage_entered_at)}

@@ -19,6 +19,7 @@ class JobStatus(StrEnum):
     """Where a job is; the order of declaration is the order of its life."""
 
     UPLOADING = "uploading"
+    SCHEDULED = "scheduled"  #: accepted, and begins when its client wants it to
     QUEUING = "queuing"
     QUEUED = "queued"
     PROCESSING = "processing"

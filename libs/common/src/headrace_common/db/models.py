@@ -70,7 +70,7 @@ class Job(Base):
         server_default=text("1"), comment="Counts up each time somebody asks to do it anew"
     )
     run_at: Mapped[datetime | None] = mapped_column(
-        comment="When the client wanted it begun; while `scheduled`, `retry_at` is the same"
+        comment="When its client wanted it begun; while `scheduled` it waits until then"
     )
     retry_at: Mapped[datetime | None] = mapped_column(
         comment="Waits until then for its next try; set means that no message is under way"
@@ -113,6 +113,8 @@ class Job(Base):
             postgresql_where=text("finished_at IS NULL"),
         ),
         Index("ix_jobs_retry_at", "retry_at", "id", postgresql_where=text("retry_at IS NOT NULL")),
+        # Not with those that wait for a next try: any number may begin in a year.
+        Index("ix_jobs_scheduled", "run_at", "id", postgresql_where=text("status = 'scheduled'")),
         Index(
             "ix_jobs_discard_at",
             "discard_at",

@@ -62,6 +62,7 @@ class Change:
             it becomes `to` in its next run; the event is `restarted`.
         retry_at: the job waits for its next try until then. Every other change ends the wait.
         waiting_for: what it waits for, where that is a dependency at fault: `sqs`, for instance.
+        run_at: when its client wants it begun, which it keeps.
     """
 
     job_id: str
@@ -83,6 +84,7 @@ class Change:
     starts_run: bool = False
     retry_at: datetime | None = None
     waiting_for: str | None = None
+    run_at: datetime | None = None
 
     def allowed_from(self) -> frozenset[JobStatus]:
         """Return the statuses from which this change happens."""

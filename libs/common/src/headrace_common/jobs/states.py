@@ -7,6 +7,7 @@ from headrace_common.contracts.jobs import JobStatus
 #: Per cent shown on entering a status; failing and cancelling keep what was reached.
 PROGRESS: Final[dict[JobStatus, int]] = {
     JobStatus.UPLOADING: 10,
+    JobStatus.SCHEDULED: 35,
     JobStatus.QUEUING: 40,
     JobStatus.QUEUED: 50,
     JobStatus.PROCESSING: 50,
@@ -25,17 +26,20 @@ TELL_PROGRESS: Final = frozenset({JobStatus.PROCESSING, JobStatus.QUEUED_FOR_ANA
 HOLDABLE: Final = frozenset({JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING})
 
 _OPEN: Final = frozenset(JobStatus.open())
+#: Of these nobody has been told yet: no message, and so no answer.
+_UNTOLD: Final = frozenset({JobStatus.UPLOADING, JobStatus.SCHEDULED})
 
 # A message can be delivered before its sender noted that it was sent, and an answer can come
 # before the question was noted as asked. So a later status may follow any earlier one from
 # the moment the job was handed to the queue; no status ever follows a later one.
 _PREDECESSORS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.UPLOADING: frozenset({JobStatus.UPLOADING}),
+    JobStatus.SCHEDULED: frozenset({JobStatus.UPLOADING}),
     JobStatus.QUEUING: frozenset({JobStatus.UPLOADING}),
-    JobStatus.QUEUED: frozenset({JobStatus.QUEUING, JobStatus.QUEUED}),
+    JobStatus.QUEUED: frozenset({JobStatus.SCHEDULED, JobStatus.QUEUING, JobStatus.QUEUED}),
     JobStatus.PROCESSING: frozenset({JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING}),
-    JobStatus.QUEUED_FOR_ANALYSIS: _OPEN - {JobStatus.UPLOADING},
-    JobStatus.COMPLETED: _OPEN - {JobStatus.UPLOADING},
+    JobStatus.QUEUED_FOR_ANALYSIS: _OPEN - _UNTOLD,
+    JobStatus.COMPLETED: _OPEN - _UNTOLD,
     JobStatus.FAILED: _OPEN,
     JobStatus.CANCELLED: _OPEN,
 }

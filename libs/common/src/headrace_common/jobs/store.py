@@ -40,7 +40,7 @@ WITH change AS (
         metadata jsonb, data jsonb, input jsonb, result jsonb, error_code text,
         error_message text, queue_message_id text, transport text, lane text,
         is_final boolean, takes_up boolean, restarts boolean, starts_run boolean,
-        retry_at timestamptz, waiting_for text, only_run int
+        retry_at timestamptz, waiting_for text, run_at timestamptz, only_run int
     )
 ), changed AS (
     UPDATE jobs j SET
@@ -59,6 +59,7 @@ WITH change AS (
         run = j.run + c.starts_run::int,
         retry_at = c.retry_at,
         waiting_for = c.waiting_for,
+        run_at = coalesce(c.run_at, j.run_at),
         transport = CASE WHEN c.starts_run THEN c.transport
             ELSE coalesce(c.transport, j.transport) END,
         sent_at = CASE WHEN c.starts_run THEN NULL
@@ -321,6 +322,7 @@ def _as_record(change: Change) -> dict[str, Any]:
         "starts_run": change.starts_run,
         "retry_at": change.retry_at.isoformat() if change.retry_at else None,
         "waiting_for": change.waiting_for,
+        "run_at": change.run_at.isoformat() if change.run_at else None,
         "only_run": change.only_run,
     }
 

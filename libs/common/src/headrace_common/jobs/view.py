@@ -33,6 +33,10 @@ class JobView(BaseModel):
     rq_job_id: str | None = Field(description="Old name of queue_message_id")
     queue_message_id: str | None
     run: int = Field(ge=1, description="Counts up each time somebody asks to do the job anew")
+    run_at: datetime | None = Field(
+        description="When its client wanted it begun; null: at once. While `scheduled` it waits "
+        "until then"
+    )
     retry_at: datetime | None = Field(description="It waits until then for its next try")
     waiting_for: str | None = Field(
         description="The dependency at fault that it waits for, `sqs` for instance"
@@ -67,6 +71,7 @@ class JobView(BaseModel):
             rq_job_id=job.queue_message_id,
             queue_message_id=job.queue_message_id,
             run=job.run,
+            run_at=job.run_at,
             retry_at=job.retry_at,
             waiting_for=job.waiting_for,
             input=deeply_without_url_values(job.input) if camera else job.input,

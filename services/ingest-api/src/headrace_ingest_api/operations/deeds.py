@@ -77,7 +77,7 @@ class Done:
     """What became of some jobs.
 
     Attributes:
-        runs: that were begun, by job.
+        runs: that they are in then, by job.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -146,19 +146,17 @@ class JobDeeds:
         return True
 
     def _retry(self, session: Session, job: Job, by: By, wish: RetryWish, done: Done) -> None:
-        run, status = job.run, job.status
+        status = job.status
         try:
             wish.check(job)
-            restart, outcome = self._restarts.begin_in(
-                session, job, message=f"Begun anew: run {run + 1}"
-            )
+            restart, outcome = self._restarts.begin_in(session, job, message=_told(job, by))
         except HeadraceError as error:
             done.refusals.append(Refusal(job.id, error))
             return
         done.restarts.append(restart)
         done.outcomes.append(outcome)
-        done.runs[job.id] = run + 1
-        told = {"run": run + 1, "was": status, **by.details}
+        done.runs[job.id] = restart.run
+        told = {"run": restart.run, "was": status, **by.details}
         audit.record(session, actor=by.actor, action="job.retry", target=job.id, **told)
 
     def _tell_workers(self, runs: Mapping[str, int]) -> None:
@@ -167,6 +165,13 @@ class JobDeeds:
         except (redis.RedisError, OSError) as error:
             # The row counts, and the results service's sweep tells the workers.
             log.warning("cancel.workers_not_told", error=str(error)[:500])
+
+
+def _told(job: Job, by: By) -> str:
+    """Return what the timeline says of a job that is begun anew."""
+    if job.status == JobStatus.SCHEDULED:
+        return f"Queued before its time, by {by.actor}"
+    return f"Begun anew: run {job.run + 1}"
 
 
 def _locked(session: Session, job_ids: Collection[str], done: Done) -> list[Job]:

@@ -37,7 +37,11 @@ class RetryAnswer(BaseModel):
     message: str = "The job is begun anew"
     job_id: str
     status: JobStatus = Field(description="`queued`, or `queuing` for a camera's job")
-    run: int = Field(ge=2, description="Answers on earlier runs change nothing any more")
+    run: int = Field(
+        ge=1,
+        description="Answers on earlier runs change nothing any more. 1 where the job was "
+        "`scheduled`: it is queued now, in its first run",
+    )
 
 
 Writer = Annotated[Principal, Depends(requires(Scope.JOBS_WRITE))]
@@ -98,7 +102,8 @@ def _add_single(router: APIRouter, deeds: JobDeeds) -> None:
     ) -> RetryAnswer:
         """Begin a job anew in its next run, from whatever status but `uploading`.
 
-        What is under way for it is stopped, and answers on it change nothing any more.
+        What is under way for it is stopped, and answers on it change nothing any more. A job that
+        is `scheduled` is queued now.
         """
         done = deeds.retry([job_id], By(actor=actor_of(caller)), RetryWish(force=force, run=run))
         for refusal in done.refusals:

@@ -314,7 +314,7 @@ def upgrade() -> None:
             "run_at",
             postgresql.TIMESTAMP(timezone=True),
             nullable=True,
-            comment="When the client wanted it begun; while `scheduled`, `retry_at` is the same",
+            comment="When its client wanted it begun; while `scheduled` it waits until then",
         ),
     )
 
