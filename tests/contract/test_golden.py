@@ -163,7 +163,9 @@ def test_the_names_that_clients_know() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["entry", "entry-with-job-id", "entry-of-a-retry"])
+@pytest.mark.parametrize(
+    "name", ["entry", "entry-with-job-id", "entry-of-a-retry", "entry-with-a-region"]
+)
 def test_entries_of_the_job_stream(name: str) -> None:
     """`received` is what the Java producer, or a retry of ours, wrote; `job_id` is derived."""
     document = json.loads((GOLDEN / f"cctv-{name}.json").read_text())

@@ -250,6 +250,24 @@ def test_damage_counts_on_the_road_only(
     assert result.damages == 0
 
 
+def test_the_region_of_the_job_goes_before_the_file(
+    make_pipeline: MakePipeline,
+    swift_store: SwiftStore,
+    server: HlsServer,
+    clips: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    regions = tmp_path / "regions.json"
+    regions.write_text(json.dumps({"cam": [[[0, 0], [1, 0], [1, 1], [0, 1]]]}))
+    corner = [[[0.0, 0.0], [0.1, 0.0], [0.1, 0.1], [0.0, 0.1]]]
+    entry = make_entry(server.add_vod("/clip", clips["light"]), roadRegion=json.dumps(corner))
+    result = make_pipeline(camera_regions_file=regions)(Told(entry).job)
+    found = documents(swift_store, result.folder)
+    assert found["background_meta.json"]["region"] == corner
+    assert found["damage_analysis.json"]["region_pixels"] <= 0.011 * 320 * 180
+    assert result.damages == 0
+
+
 def test_another_models_analysis_is_not_drawn_over(
     make_pipeline: MakePipeline,
     swift_store: SwiftStore,

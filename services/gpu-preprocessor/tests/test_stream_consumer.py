@@ -151,8 +151,12 @@ def test_what_no_retry_can_help_is_a_dead_letter_at_once(bench: Bench) -> None:
         ({"cctvId": b"\xff\xfe", "jobId": "j-2"}, ["j-2"]),
         ({f"field-{n}": "x" for n in range(2_000)}, []),
         ({"cctvId": "c", "hls": "http://c/", "sec": "5", "enqueuedAt": "1", "attempt": "x"}, [""]),
+        (
+            {"cctvId": "c", "hls": "http://c/", "sec": "5", "enqueuedAt": "1", "roadRegion": "["},
+            [""],
+        ),
     ],
-    ids=["hls", "nonsense", "bytes", "many", "attempt"],
+    ids=["hls", "nonsense", "bytes", "many", "attempt", "region"],
 )
 def test_what_is_no_job_is_a_dead_letter_at_once(
     bench: Bench, fields: dict[str, Any], reported: list[str]
@@ -169,6 +173,22 @@ def test_what_is_no_job_is_a_dead_letter_at_once(
     assert [r.job_id if r.job_id in {"j-1", "j-2"} else "" for r in failed] == reported
     [good] = bench.add()
     bench.wait_ended([good])
+
+
+def test_a_region_comes_back_with_each_attempt_and_in_the_dead_letter(bench: Bench) -> None:
+    seen: list[Any] = []
+
+    def fail(job: LeasedJob) -> None:
+        seen.append(job.entry.road_region)
+        raise UnavailableError("not now", retry_after=0.01)
+
+    bench.consumer(Effects(fail), redis_max_retry=1)
+    region = "[[[0.0,0.0],[1.0,0.0],[1.0,1.0]]]"
+    [job] = bench.add(roadRegion=region)
+    bench.wait_ended([job], CctvState.FAILED)
+    assert seen == [(((0, 0), (1, 0), (1, 1)),)] * 2
+    [letter] = bench.letters()
+    assert (letter["jobId"], letter["attempt"], letter["roadRegion"]) == (job, "1", region)
 
 
 def test_two_consumers_share_the_work_and_repeat_none(bench: Bench) -> None:

@@ -76,6 +76,9 @@ def test_the_id_of_a_malformed_job_is_found_where_it_can_be() -> None:
     sound = read_entry(GOOD).job_id
     assert job_id_of({**GOOD, b"attempt": b"-5"}) == sound
     assert job_id_of({**GOOD, b"attempt": b"-5", b"jobId": b"given"}) == "given"
+    region = b"[[[0,0],[1,0],[1,1]]]" + b" " * 1_000
+    for wrong in ({b"attempt": b"-5", b"roadRegion": region}, {b"roadRegion": b"[[["}):
+        assert job_id_of({**GOOD, **wrong}) == sound
     assert job_id_of({b"jobId": b"given"}) == "given"
     assert job_id_of({b"jobId": b"../../x", b"cctvId": b"c"}) is None
     assert job_id_of({}) is None
