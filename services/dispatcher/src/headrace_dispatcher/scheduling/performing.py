@@ -207,7 +207,9 @@ class Performing:
             input=camera_input(entry),
             status=JobStatus.QUEUING,
         )
-        event = self._store.create_in(session, new)
+        event = self._store.create_missing_in(session, new)
+        if event is None:
+            raise ConflictError(f"somebody else has made a job {job_id!r}")
         session.get_one(Job, job_id).meta = taken.metadata
         return _Begun(job_id, 1, events=[event], entry=entry)
 

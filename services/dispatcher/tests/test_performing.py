@@ -1,0 +1,312 @@
+"""Firings that begin jobs: once each, whatever comes twice or late, and whoever dies when."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from dispatcher_scene import Scene
+from firing_bench import FiringBench
+from sqlalchemy import delete, update
+
+from headrace_common.contracts.cctv import CANCELLED_SUFFIX
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
+from headrace_common.contracts.schedules import (
+    PREPROCESS,
+    REANALYSE,
+    FiringState,
+    OverlapPolicy,
+)
+from headrace_common.db import Camera, Database, Firing, Schedule
+from headrace_common.jobs import Change
+from headrace_common.jobs.cameras import camera_entry
+from headrace_common.settings import DatabaseSettings, RedisSettings
+from headrace_dispatcher.scheduling.performing import job_id_of
+from headrace_local.pytest_plugin import LocalServers
+
+pytestmark = pytest.mark.stack
+
+_TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+
+
+@pytest.fixture
+def redis_values(local_servers: LocalServers) -> dict[str, Any]:
+    return {
+        "redis_url": local_servers.redis_url,
+        "redis_password": local_servers.redis_password,
+        "dramatiq_namespace": f"test-{uuid4().hex}",
+    }
+
+
+@pytest.fixture
+def bench(database: Database, redis_values: dict[str, Any]) -> Iterator[FiringBench]:
+    settings = RedisSettings.model_validate(redis_values)
+    made = FiringBench(database, settings, stream=f"stream:{uuid4()}")
+    yield made
+    made.broker.client.delete(made.stream, f"{made.stream}{CANCELLED_SUFFIX}")
+    made.broker.flush_all()
+    made.broker.close()
+
+
+def test_a_recording_is_analysed_anew(bench: FiringBench) -> None:
+    job_id = bench.job()
+    firing = bench.reanalyse(bench.schedule("nightly"), job_id)
+    assert (firing.state, firing.job_id, firing.job_run) == ("running", job_id, 2)
+    job = bench.load(job_id)
+    assert (job.status, job.run) == ("queued", 2)
+    assert job.message == "Analysed anew by schedule 'nightly': run 2"
+    assert job.meta == {
+        "schedule": "nightly",
+        "firing_id": firing.id,
+        "analysis_progress": None,
+    }
+    assert bench.lane_messages(Lane.LOW) == 1
+
+
+def test_a_registered_camera_is_looked_at(bench: FiringBench) -> None:
+    region = [[[0.1, 0.2], [0.9, 0.2], [0.5, 0.9]]]
+    name = bench.camera(region=region)
+    schedule_id = bench.schedule("every-ten-minutes")
+    firing_id = bench.fire(PREPROCESS, schedule_id, camera=name)
+    with bench.database.begin() as session:
+        trace = {"traceparent": _TRACEPARENT}
+        session.execute(update(Firing).where(Firing.id == firing_id).values(trace=trace))
+    bench.performing.preprocess(firing_id)
+
+    firing = bench.firing(firing_id)
+    assert (firing.state, firing.job_id, firing.job_run) == ("running", job_id_of(firing_id), 1)
+    job = bench.load(firing.job_id)
+    assert (job.kind, job.status) == (JobKind.CCTV_PREPROCESS, JobStatus.QUEUED)
+    assert job.created_by == "schedule:every-ten-minutes"
+    assert job.meta == {"schedule": "every-ten-minutes", "firing_id": firing_id}
+    assert job.trace["traceparent"].split("-")[1] == _TRACEPARENT.split("-")[1]
+    [entry] = bench.entries()
+    assert (entry.job_id, entry.cctv_id, entry.sec) == (job.id, name, 12.5)
+    assert entry.hls == "https://cameras.example/gate-1.m3u8"
+    assert entry.trace["traceparent"].split("-")[1] == _TRACEPARENT.split("-")[1]
+    assert camera_entry(job.id, job.input, job.meta, entry.trace) == entry, "a sweep makes the same"
+    assert entry.model_dump(mode="json")["road_region"] == region
+
+
+def test_a_schedule_may_look_for_longer_than_the_camera_says(bench: FiringBench) -> None:
+    bench.look(bench.schedule(), bench.camera(), seconds=30)
+    assert [entry.sec for entry in bench.entries()] == [30]
+
+
+def test_messages_that_come_twice_late_or_at_once_begin_one_run(bench: FiringBench) -> None:
+    job_id, schedule_id = bench.job(), bench.schedule()
+    firing_id, barrier = bench.fire(REANALYSE, schedule_id, job_id=job_id), threading.Barrier(4)
+
+    def perform() -> None:
+        barrier.wait()
+        bench.performing.reanalyse(firing_id)
+
+    threads = [threading.Thread(target=perform) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bench.load(job_id).run == 2
+
+    # Sent again, and taken up after the job and the firing have ended.
+    bench.store.apply([Change(job_id=job_id, to=JobStatus.COMPLETED, message="")])
+    bench.performing.reanalyse(firing_id, retried=True)
+    bench.firings.finish(firing_id, state=FiringState.SUCCEEDED)
+    bench.performing.reanalyse(firing_id)
+    assert bench.load(job_id).run == 2
+
+    with bench.database.begin() as session:
+        session.execute(delete(Schedule).where(Schedule.id == schedule_id))
+    bench.performing.reanalyse(firing_id)
+    assert bench.load(job_id).run == 2
+
+
+def test_what_cannot_be_begun_ends_with_a_reason(bench: FiringBench) -> None:
+    schedule_id = bench.schedule()
+    uploading = bench.job(JobStatus.UPLOADING)
+    discarded = bench.job(JobStatus.FAILED)
+    camera_job = bench.job(kind=JobKind.CCTV_PREPROCESS)
+
+    def why(firing: Firing) -> str | None:
+        assert (firing.state, firing.job_id) == ("failed", None)
+        assert firing.finished_at is not None
+        return firing.reason
+
+    assert why(bench.reanalyse(schedule_id, "job-0")) == "there is no job 'job-0' any more"
+    assert why(bench.reanalyse(schedule_id, uploading)) == (
+        f"job {uploading!r} is still being uploaded"
+    )
+    assert why(bench.reanalyse(schedule_id, discarded)) == (
+        f"the upload of job {discarded!r} never ended: nothing is kept"
+    )
+    assert why(bench.reanalyse(schedule_id, camera_job)) == (
+        f"job {camera_job!r} is no audio job but cctv_preprocess"
+    )
+    assert why(bench.look(schedule_id, "gone")) == "no camera 'gone' is registered"
+    # Of a contract whose parameters have changed since.
+    assert why(bench.look(schedule_id, "a/b")) == (
+        "camera: Value error, must have neither a slash nor control characters"
+    )
+    broken = bench.camera("broken", hls="rtsp://cameras.example/1")
+    assert why(bench.look(schedule_id, broken)) == (
+        "hls: Value error, must be an http:// or https:// URL"
+    )
+    assert bench.load(camera_job).run == 1
+    assert bench.entries() == []
+
+
+def test_the_id_of_a_look_may_be_taken(bench: FiringBench) -> None:
+    firing_id = bench.fire(PREPROCESS, camera=bench.camera())
+    bench.job(kind=JobKind.CCTV_PREPROCESS, job_id=job_id_of(firing_id))
+    bench.performing.preprocess(firing_id)
+    assert bench.firing(firing_id).state == "failed"
+
+
+def test_while_redis_is_away_a_look_waits_in_its_row(
+    bench: FiringBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise redis.ConnectionError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.broker.client, "xadd", away)
+        firing = bench.look(bench.schedule(), bench.camera())
+    assert firing.state == "running"
+    assert bench.load(firing.job_id).status == "queuing", "what the results service looks for"
+
+
+def test_cancel_ends_what_the_earlier_firings_of_the_schedule_began(bench: FiringBench) -> None:
+    name, schedule_id = bench.camera(), bench.schedule("gate")
+    running = bench.look(schedule_id, name)
+    ended = bench.look(schedule_id, name)
+    bench.store.apply([Change(job_id=str(ended.job_id), to=JobStatus.COMPLETED, message="")])
+    waiting = bench.fire(PREPROCESS, schedule_id, camera=name, state=FiringState.PENDING)
+    sent = bench.fire(PREPROCESS, schedule_id, camera=name)
+    of_another = bench.look(bench.schedule("another"), name)
+
+    last = bench.look(schedule_id, name, overlap=OverlapPolicy.CANCEL)
+
+    for firing_id in (running.id, ended.id, waiting, sent):
+        firing = bench.firing(firing_id)
+        assert (firing.state, firing.reason) == ("cancelled", "overlap")
+        assert firing.finished_at is not None
+    job = bench.load(running.job_id)
+    assert (job.status, job.message) == ("cancelled", "Cancelled: schedule 'gate' fired again")
+    assert bench.load(ended.job_id).status == "completed", "it had ended already"
+    told: Any = bench.broker.client.hkeys(f"{bench.stream}{CANCELLED_SUFFIX}")
+    assert told == [str(running.job_id).encode()]
+    assert bench.firing(of_another.id).state == "running"
+    assert (last.state, bench.load(last.job_id).status) == ("running", "queued")
+    bench.performing.preprocess(sent)
+    assert bench.firing(sent).state == "cancelled", "its message comes late"
+
+
+def test_cancel_leaves_what_runs_where_nothing_can_be_begun(bench: FiringBench) -> None:
+    name, schedule_id = bench.camera(), bench.schedule()
+    running = bench.look(schedule_id, name)
+    with bench.database.begin() as session:
+        session.execute(delete(Camera))
+    assert bench.look(schedule_id, name, overlap=OverlapPolicy.CANCEL).state == "failed"
+    assert bench.firing(running.id).state == "running"
+    assert bench.load(running.job_id).status == "queued"
+
+
+def test_a_job_that_is_open_is_not_begun_anew(bench: FiringBench) -> None:
+    schedule_id = bench.schedule()
+    open_job = bench.job(JobStatus.QUEUING, JobStatus.QUEUED)
+    for overlap in OverlapPolicy:
+        firing = bench.reanalyse(schedule_id, open_job, overlap=overlap)
+        assert (firing.state, firing.reason) == ("skipped", "overlap: the job is queued")
+    assert bench.load(open_job).run == 1
+
+
+def test_cancel_drops_the_run_that_an_earlier_firing_began(bench: FiringBench) -> None:
+    job_id, schedule_id = bench.job(), bench.schedule()
+    first = bench.reanalyse(schedule_id, job_id)
+    allowed = bench.reanalyse(schedule_id, job_id, overlap=OverlapPolicy.ALLOW)
+    assert allowed.state == "skipped", "a job has one run at a time"
+    last = bench.reanalyse(schedule_id, job_id, overlap=OverlapPolicy.CANCEL)
+    assert (last.state, last.job_run) == ("running", 3)
+    assert bench.firing(first.id).state == "cancelled"
+    job = bench.load(job_id)
+    assert (job.status, job.run) == ("queued", 3)
+
+
+def test_of_two_that_cancel_each_other_at_once_the_later_stays(bench: FiringBench) -> None:
+    name, schedule_id = bench.camera(), bench.schedule()
+    ids = [
+        bench.fire(PREPROCESS, schedule_id, camera=name, overlap=OverlapPolicy.CANCEL)
+        for _ in range(4)
+    ]
+    barrier = threading.Barrier(len(ids))
+
+    def perform(firing_id: int) -> None:
+        barrier.wait()
+        bench.performing.preprocess(firing_id)
+
+    threads = [threading.Thread(target=perform, args=(firing_id,)) for firing_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [bench.firing(firing_id).state for firing_id in ids] == ["cancelled"] * 3 + ["running"]
+    open_jobs = [
+        firing.job_id
+        for firing in map(bench.firing, ids)
+        if firing.job_id and bench.load(firing.job_id).finished_at is None
+    ]
+    assert open_jobs == [bench.firing(ids[-1]).job_id]
+
+
+@pytest.mark.parametrize("where", ["before_commit", "after_commit"])
+def test_a_process_that_is_killed_on_the_way_loses_and_doubles_nothing(
+    bench: FiringBench,
+    fresh_database: DatabaseSettings,
+    redis_values: dict[str, Any],
+    where: str,
+) -> None:
+    firing_id = bench.fire(PREPROCESS, camera=bench.camera())
+    told = {
+        "redis": redis_values,
+        "database": {"database_url": fresh_database.database_url.get_secret_value()},
+        "stream": bench.stream,
+        "actor": "preprocess",
+        "firing_id": firing_id,
+    }
+    script = Path(__file__).with_name("dying_performer.py")
+    killed = subprocess.run([sys.executable, script, where, json.dumps(told)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    state = {"before_commit": "sent", "after_commit": "running"}[where]
+    assert bench.firing(firing_id).state == state
+    assert bench.entries() == []
+
+    bench.performing.preprocess(firing_id)  # Dramatiq gives the message to another
+
+    firing = bench.firing(firing_id)
+    assert (firing.state, firing.job_id) == ("running", job_id_of(firing_id))
+    status = {"before_commit": "queued", "after_commit": "queuing"}[where]
+    assert bench.load(firing.job_id).status == status, "`queuing` is put on the stream by a sweep"
+
+
+def test_the_sweep_finds_a_run_whose_message_was_never_sent(
+    scene_with: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_with(lost_after_seconds=0.01)
+    bench = FiringBench(scene.database, scene.settings, stream=f"stream:{uuid4()}")
+    job_id = bench.job()
+    with monkeypatch.context() as patch:
+        # As a process that is killed after the commit.
+        patch.setattr(bench.performing, "_tell", lambda _begun: None)
+        firing = bench.reanalyse(bench.schedule(), job_id)
+    assert (firing.state, bench.lane_messages(Lane.LOW)) == ("running", 0)
+    assert scene.dispatcher.sweep.round() == 1
+    assert bench.lane_messages(Lane.LOW) == 1
+    assert bench.load(job_id).run == firing.job_run
