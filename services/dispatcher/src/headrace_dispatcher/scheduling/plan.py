@@ -12,7 +12,7 @@ from headrace_common.contracts.schedules import (
     OverlapPolicy,
 )
 from headrace_common.db.models import Schedule
-from headrace_dispatcher.scheduling.times import TICK, steps_of
+from headrace_dispatcher.scheduling.times import TICK, ticks_of
 from headrace_dispatcher.scheduling.timing import Missed, Occurrence, Timing
 
 #: Most firings that one plan has: one transaction records them.
@@ -66,7 +66,7 @@ def policy_of(schedule: Schedule) -> Policy:
     """Return the policy of a row."""
     return Policy(
         misfire=MisfirePolicy(schedule.misfire),
-        grace=steps_of(schedule.misfire_grace_seconds),
+        grace=ticks_of(schedule.misfire_grace_seconds),
         misfire_limit=schedule.misfire_limit,
         overlap=OverlapPolicy(schedule.overlap),
     )
@@ -128,7 +128,9 @@ def _made_up(missed: Missed, policy: Policy) -> list[PlannedFiring]:
 def _each(missed: Missed, limit: int) -> list[PlannedFiring]:
     """Fire the latest `limit`; the one before them is skipped, and stands for the rest."""
     left = missed.count - limit
-    firings = [_misfire(occurrence) for occurrence in missed.latest[-limit:]]
+    firings = [
+        _misfire(occurrence) for occurrence in missed.latest[max(0, len(missed.latest) - limit) :]
+    ]
     if left > 0:
         rest = missed.latest[-(limit + 1)]
         firings.insert(0, _skipped(rest, REASON_MISFIRE_LIMIT, missed=left - 1))

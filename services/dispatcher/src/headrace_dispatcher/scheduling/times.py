@@ -11,6 +11,9 @@ from typing import Final
 
 from apscheduler.triggers.base import BaseTrigger
 
+#: Times of schedules and days of calendars lie in these years, so that no arithmetic leaves them.
+FIRST_YEAR: Final = 1970
+LAST_YEAR: Final = 2999
 #: Resolution of every time here, and of the database.
 TICK: Final = timedelta(microseconds=1)
 
@@ -90,6 +93,6 @@ class Every(Times):
         return self.anchor + number * self.step
 
 
-def steps_of(seconds: float) -> timedelta:
+def ticks_of(seconds: float) -> timedelta:
     """Return seconds as a distance of whole ticks."""
     return timedelta(microseconds=round(seconds * 1_000_000))

@@ -13,11 +13,9 @@ from pydantic import (
     field_validator,
 )
 
-from headrace_dispatcher.scheduling.cron import CronExpression
+from headrace_dispatcher.scheduling.cron import read_expression
+from headrace_dispatcher.scheduling.times import FIRST_YEAR, LAST_YEAR
 
-#: Times of schedules lie in these years, so that no arithmetic on them leaves the calendar.
-FIRST_YEAR: Final = 1970
-LAST_YEAR: Final = 2999
 #: Longest delay and interval, in seconds: ten years.
 LONGEST_SECONDS: Final = 10 * 365.25 * 86_400
 #: Shortest interval, in seconds.
@@ -27,7 +25,7 @@ _EXPRESSION_LENGTH: Final = 200
 
 
 def _in_utc(instant: datetime) -> datetime:
-    if not FIRST_YEAR < instant.year < LAST_YEAR:
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
         raise ValueError(f"must lie between the years {FIRST_YEAR} and {LAST_YEAR}")
     return instant.astimezone(UTC)
 
@@ -84,7 +82,7 @@ class CronTrigger(_Trigger):
     @field_validator("expression")
     @classmethod
     def _is_cron(cls, expression: str) -> str:
-        CronExpression.parse(expression)
+        read_expression(expression)
         return expression
 
 
