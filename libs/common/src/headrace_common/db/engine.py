@@ -96,6 +96,43 @@ class Database:
             mine = connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock})
             yield (lambda: _touch(connection)) if mine else None
 
+    def dedicated(self, *, application_name: str, silent_seconds: float) -> Connection:
+        """Open a connection that is the caller's alone, for as long as it keeps it.
+
+        What it holds, locks and transactions, ends with it, whoever ends it: the caller, another
+        by `pg_terminate_backend`, or the server itself once the caller has been silent.
+
+        Args:
+            application_name: how it is named in `pg_stat_activity`.
+            silent_seconds: a caller that was silent for so long loses it; statements and the
+                caller's waiting for them end well before.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: there is none to be had.
+        """
+        connection = self._engine.connect()
+        connection.detach()
+        try:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, ImpatientConnection)  # noqa: S101 - `connect` made it
+            patience = silent_seconds / 2
+            driver.set_patience(sign_of_life_seconds=patience, statement_seconds=patience)
+            limits = {
+                "application_name": application_name,
+                "statement_timeout": f"{int(patience * 1000)}ms",
+                "idle_session_timeout": f"{int(silent_seconds * 1000)}ms",
+                "idle_in_transaction_session_timeout": f"{int(silent_seconds * 1000)}ms",
+            }
+            for name, value in limits.items():
+                connection.execute(
+                    text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
+                )
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def ping(self) -> None:
         """Ask the server for a sign of life.
 

@@ -535,6 +535,11 @@ class Firing(Base):
             postgresql_where=text("finished_at IS NULL"),
         ),
         Index(
+            "ix_firings_open_schedule_id",
+            "schedule_id",
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index(
             "ix_firings_open_job_id",
             "job_id",
             postgresql_where=text("finished_at IS NULL AND job_id IS NOT NULL"),

@@ -292,6 +292,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_index(
+        "ix_firings_open_schedule_id",
+        "firings",
+        ["schedule_id"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_index(
         "ix_firings_open_job_id",
         "firings",
         ["job_id"],
@@ -325,6 +332,11 @@ def downgrade() -> None:
     op.drop_index("ix_firings_schedule_id_fire_at", table_name="firings")
     op.drop_index(
         "ix_firings_pending", table_name="firings", postgresql_where=sa.text("state = 'pending'")
+    )
+    op.drop_index(
+        "ix_firings_open_schedule_id",
+        table_name="firings",
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.drop_index(
         "ix_firings_open_job_id",
