@@ -1,4 +1,4 @@
-"""The dispatcher's process: its worker, its sweep, and a small HTTP API beside them."""
+"""The dispatcher's process: its workers, and a small HTTP API beside them."""
 
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +27,7 @@ from headrace_dispatcher.ages import JobAges, waiting_jobs
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.audit_trail import audit_router
 from headrace_dispatcher.bridge import Bridge
+from headrace_dispatcher.chores.process import Chores
 from headrace_dispatcher.circuits import Circuits, circuit_check
 from headrace_dispatcher.dead.routes import dead_letters_router
 from headrace_dispatcher.dead.service import DeadLetters
@@ -115,6 +116,7 @@ class Dispatcher:
             threads=settings.dispatcher_threads,
         )
         self.sweep = Sweep(self.database, self._store, self.make_asking(), self.broker, settings)
+        self.chores = Chores(self.database, self.sweep, settings)
         self.due = DueJobs(
             self.database,
             self._store,
@@ -137,7 +139,7 @@ class Dispatcher:
             *self.dead_letters.repeaters,
             Repeater("gate", self.gate.look),
             Repeater("due_jobs", self.due.step),
-            Repeater("sweep", self.sweep.step),
+            Repeater("sweep", self.chores.sweep),
             Repeater("job_ages", JobAges(self.database).step),
         ]
 
@@ -154,6 +156,7 @@ class Dispatcher:
         self.gate.look()
         self.rollout.start(self.make_asking)
         self.worker.start()
+        self.chores.start()
         for repeater in self.repeaters:
             repeater.start()
 
@@ -161,7 +164,9 @@ class Dispatcher:
         """Finish what is in hand, hand the rest back, and close every connection."""
         for repeater in self.repeaters:
             repeater.ask_to_stop()
+        self.chores.ask_to_stop()
         self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
+        self.chores.stop(grace_seconds=_STEP_GRACE_SECONDS)
         until = time.monotonic() + _STEP_GRACE_SECONDS
         for repeater in self.repeaters:
             repeater.join(timeout_seconds=max(0.0, until - time.monotonic()))
@@ -230,6 +235,7 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         description="Takes jobs off the lanes and hands them to the analysis servers.",
         alive=[
             Check("worker", dispatcher.worker.check),
+            Check("chores", dispatcher.chores.worker.check),
             Check("bridge", dispatcher.bridge.check),
             *(Check(repeater.name, repeater.check_alive) for repeater in dispatcher.repeaters),
             *dispatcher.rollout.checks(),

@@ -11,6 +11,7 @@ from headrace_common.settings import (
     ProcessSettings,
     WebhookSettings,
 )
+from headrace_dispatcher.chores.settings import HouseKeepingSettings
 from headrace_dispatcher.dead.settings import DeadLetterSettings
 
 
@@ -18,6 +19,7 @@ class DispatcherSettings(
     ProcessSettings,
     DatabaseSettings,
     DeadLetterSettings,
+    HouseKeepingSettings,
     WebhookSettings,
     CircuitSettings,
 ):
@@ -67,7 +69,6 @@ class DispatcherSettings(
     retry_poll_seconds: float = Field(
         default=0.5, gt=0, le=60, description="How often jobs are looked for whose wait is over"
     )
-    sweep_interval_seconds: float = Field(default=5, gt=0, le=300)
     lost_after_seconds: float = Field(
         default=30, gt=0, description="A message is looked for once its job has waited so long"
     )

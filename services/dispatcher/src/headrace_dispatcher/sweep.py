@@ -1,11 +1,14 @@
 """The sweep: looks for jobs that got stuck, and gets them going or ends them with a reason.
 
 Whatever dies or is flushed between two steps of a job, its row is still there; the sweep
-finds it. Every dispatcher sweeps, and none holds what another needs: a job is changed only as it
-was read, so that of several that found it one acts, and one that was frozen in between does not.
+finds it. Any dispatcher may be told to sweep, and none holds what another needs: a job is changed
+only as it was read, so that of several that found it one acts, and one that was frozen in between
+does not.
 """
 
+import threading
 import time
+from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,16 +17,18 @@ from uuid import uuid4
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 from prometheus_client import Counter, Gauge, Histogram
+from pydantic import JsonValue
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from headrace_common.broker import QueueUnavailableError, new_message, send
+from headrace_common.broker import new_message, send
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
+from headrace_common.shifts import Shift
 from headrace_common.telemetry import continue_trace
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.lookup import MessageLookup
@@ -47,14 +52,12 @@ _SUCCEEDED: Final = Gauge(
 _ROUND_ROWS: Final = 2_000
 #: Jobs that are changed in one transaction.
 _BATCH: Final = 100
-#: Shortest pause between two rounds of one pass.
-_LEAST_PAUSE_SECONDS: Final = 0.2
 
 _Plan = tuple[Job, Recovery]
 
 
 class Sweep:
-    """Goes through open audio jobs, round after round. For one thread."""
+    """Goes through open audio jobs, round after round."""
 
     def __init__(
         self,
@@ -71,29 +74,46 @@ class Sweep:
         self._broker = broker
         self._lookup = MessageLookup(broker)
         self._settings = settings
+        self._turn = threading.Lock()
         self._cursor: tuple[datetime, str] | None = None
 
-    def step(self) -> float:
-        """Do one round, and return the seconds until the next.
+    def run(self, shift: Shift) -> dict[str, JsonValue]:
+        """Go through all open jobs, and return how many were acted on, by code.
 
-        Within a pass through many jobs the pause is as long as the round took, so that a sweep
-        never takes more than half of one connection.
+        The pause between two rounds is as long as the last one took, so that a sweep never takes
+        more than half of one connection. Where its time is over before its end, the next one goes
+        on there. Does nothing where another thread sweeps.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: Postgres is away.
+            QueueUnavailableError: Redis is.
         """
-        started = time.monotonic()
+        if not self._turn.acquire(blocking=False):
+            return {"under_way": True}
         try:
-            self.round()
-        except (SQLAlchemyError, QueueUnavailableError) as error:
-            log.warning("dispatcher.sweep_postponed", error=str(error)[:500])
-            return self._settings.sweep_interval_seconds
+            acted: Tally[str] = Tally()
+            seconds = self._timed_round(acted)
+            while self._cursor is not None and not shift.is_over():
+                shift.pause(seconds)
+                seconds = self._timed_round(acted)
+            return {**acted, "to_the_end": self._cursor is None}
+        finally:
+            self._turn.release()
+
+    def _timed_round(self, acted: "Tally[str]") -> float:
+        """Do a round, count what it acted on, and return its seconds."""
+        started = time.monotonic()
+        acted.update(plan.code for _, plan in self._round())
         seconds = time.monotonic() - started
         _SECONDS.observe(seconds)
         _SUCCEEDED.set_to_current_time()
-        if self._cursor is None:
-            return self._settings.sweep_interval_seconds
-        return min(max(seconds, _LEAST_PAUSE_SECONDS), self._settings.sweep_interval_seconds)
+        return seconds
 
     def round(self) -> int:
         """Look at the next rows, and return how many were acted on."""
+        return len(self._round())
+
+    def _round(self) -> list[_Plan]:
         due = self._due(*self._next_jobs())
         unanswered = [pair for pair in due if pair[1].action is Action.ASK_AGAIN]
         others = [pair for pair in due if pair[1].action is not Action.ASK_AGAIN]
@@ -102,7 +122,7 @@ class Sweep:
         acted += [(job, plan) for job, plan in unanswered if job.id in asked]
         for _, plan in acted:
             _RECOVERED.labels(action=plan.action.value, code=plan.code).inc()
-        return len(acted)
+        return acted
 
     def _next_jobs(self) -> tuple[list[Job], datetime]:
         """Return the next rows from where the last round ended, oldest stage first; and the time.
@@ -117,6 +137,8 @@ class Sweep:
                 Job.finished_at.is_(None),
                 Job.kind == JobKind.AUDIO_ANALYSIS,
                 Job.stage_entered_at < func.now() - age,
+                # However long they wait, they are not stuck: `due` queues them.
+                Job.status != JobStatus.SCHEDULED,
             )
             .order_by(Job.stage_entered_at, Job.id)
             .limit(_ROUND_ROWS)

@@ -64,6 +64,10 @@ class State(StrEnum):
     DROPPED = "dropped"
 
 
+#: Nothing is to be decided about these any more.
+SETTLED: Final = (State.REPLAYED, State.DROPPED)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewLetter:
     """A letter that was found.

@@ -1,6 +1,5 @@
 """The dead letters as one part of the dispatcher: what collects them, and what replays them."""
 
-from datetime import timedelta
 from typing import Final
 
 from dramatiq.brokers.redis import RedisBroker
@@ -76,11 +75,10 @@ class DeadLetters:
         if self._sqs is not None:
             wait = int(min(_POLL_SECONDS, settings.dead_letter_interval_seconds))
             sources += [SqsLetters(self._sqs, keep, queue, wait_seconds=wait) for queue in queues]
-        retention = timedelta(days=settings.dead_letter_retention_days)
         self.collector = Collector(
             database,
             sources,
-            Tidying(database, self._redis, retention=retention),
+            Tidying(database, self._redis),
             interval_seconds=settings.dead_letter_interval_seconds,
         )
         restarts = JobRestarts(database, store, broker, stream=stream)

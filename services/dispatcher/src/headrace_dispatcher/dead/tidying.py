@@ -1,33 +1,27 @@
-"""Clearing away what is settled: entries left in the streams, and letters kept long enough."""
+"""Clearing away what is settled: entries left in the streams where they died.
+
+The letters themselves go with the house-keeping of records.
+"""
 
 from collections import defaultdict
-from datetime import timedelta
 from typing import Final
 
 import redis
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import select, update
 
 from headrace_common.db import Database, DeadLetter
-from headrace_dispatcher.dead.letter import State
+from headrace_dispatcher.dead.letter import SETTLED
 
 _BATCH: Final = 500
-_SETTLED: Final = (State.REPLAYED, State.DROPPED)
 
 
 class Tidying:
     """Clears away; each step may be repeated."""
 
-    def __init__(self, database: Database, client: redis.Redis, *, retention: timedelta) -> None:
-        """Make it.
-
-        Args:
-            database: where the letters are.
-            client: deletes entries of streams.
-            retention: of letters that were decided about.
-        """
+    def __init__(self, database: Database, client: redis.Redis) -> None:
+        """Make it: the letters are in `database`, and `client` deletes entries of streams."""
         self._database = database
         self._client = client
-        self._retention = retention
 
     def tidy(self) -> None:
         """Do all that is to be done.
@@ -35,7 +29,6 @@ class Tidying:
         Raises:
             redis.RedisError: Redis is away.
         """
-        self._purge()
         while self._clear_streams() == _BATCH:
             pass
 
@@ -48,7 +41,7 @@ class Tidying:
                     DeadLetter.source_id,
                     DeadLetter.payload["dead_stream"].astext.label("dead_stream"),
                 )
-                .where(DeadLetter.at_source, DeadLetter.state.in_(_SETTLED))
+                .where(DeadLetter.at_source, DeadLetter.state.in_(SETTLED))
                 .limit(_BATCH)
             ).all()
         by_stream: dict[str, list[str]] = defaultdict(list)
@@ -64,13 +57,3 @@ class Tidying:
                     .values(at_source=False)
                 )
         return len(rows)
-
-    def _purge(self) -> None:
-        with self._database.begin() as session:
-            session.execute(
-                delete(DeadLetter).where(
-                    DeadLetter.state.in_(_SETTLED),
-                    DeadLetter.state_at < func.now() - self._retention,
-                    ~DeadLetter.at_source,
-                )
-            )

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,9 +18,8 @@ log = structlog.get_logger()
 
 SLICE_SECONDS: Final = 10
 _FLUSH_SECONDS: Final = 1.0
-#: Longest time that a comparison may look back.
+#: Longest time that a comparison may look back; house-keeping removes what is older.
 KEPT: Final = timedelta(days=1)
-_TRIM_EVERY: Final = timedelta(minutes=10)
 #: Slices that wait while Postgres is away; older ones are figures that nobody misses.
 _MOST_WAITING: Final = 1_000
 
@@ -47,7 +45,6 @@ class Outcomes:
         self._current = current
         self._lock = threading.Lock()
         self._counts: defaultdict[_Key, list[int]] = defaultdict(lambda: [0, 0])
-        self._trimmed_at = datetime.fromtimestamp(0, tz=UTC)
         self._repeater = Repeater("rollout-outcomes", self._step)
 
     def start(self) -> None:
@@ -118,11 +115,4 @@ class Outcomes:
 
     def _step(self) -> float:
         self.flush()
-        now = datetime.now(UTC)
-        if now - self._trimmed_at > _TRIM_EVERY:
-            self._trimmed_at = now
-            with self._database.begin() as session:
-                session.execute(
-                    delete(TransportOutcome).where(TransportOutcome.slice_at < now - KEPT)
-                )
         return _FLUSH_SECONDS

@@ -1,0 +1,1 @@
+"""House-keeping that the dispatcher performs, told by the built-in schedules."""
