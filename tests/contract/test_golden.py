@@ -46,6 +46,12 @@ from headrace_common.contracts.cctv import (
     job_folder,
     set_timestamp,
 )
+from headrace_common.contracts.schedules import (
+    TARGETS_GROUP,
+    FiringState,
+    PerformFiring,
+    target_contracts,
+)
 from headrace_common.db import Job
 from headrace_common.jobs import JobView
 from headrace_common.jobs.cameras import camera_entry, camera_input
@@ -108,6 +114,27 @@ def test_the_dramatiq_messages() -> None:
             "actors": {lane.value: dispatch_actor(lane) for lane in Lane},
             "dispatch": DispatchJob(job_id=JOB_ID).model_dump(mode="json"),
             "apply_report": ApplyReport(inbox_id=1).model_dump(mode="json"),
+        },
+    )
+
+
+def test_the_targets() -> None:
+    """What schedules name is stored; queue and actor are known by those who work it off."""
+    check(
+        "targets.json",
+        {
+            "group": TARGETS_GROUP,
+            "perform": PerformFiring(firing_id=1).model_dump(mode="json"),
+            "states": list(FiringState),
+            "targets": {
+                name: {
+                    "queue": contract.queue,
+                    "actor": contract.actor,
+                    "tracked": contract.tracked,
+                    "params": list(contract.params.model_fields),
+                }
+                for name, contract in target_contracts().items()
+            },
         },
     )
 
