@@ -5,14 +5,18 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import httpx
 import numpy as np
 import pytest
 from camera_yard import PREPROCESSOR, STREAM, Reports, Yard
+from typer.testing import CliRunner
 
+from headrace.main import app
 from headrace_common.contracts.cctv import ArtifactName, Stage
 from headrace_local.pytest_plugin import LocalStack
 from headrace_local.waiting import wait_until
@@ -77,6 +81,46 @@ def test_an_entry_of_the_producer_ends_as_five_artefacts(yard: Yard) -> None:
         else:
             json.loads(body)
     assert "valid" in yard.user.run("verify", job_id).lower()
+
+
+def test_a_registered_camera_is_looked_at_by_its_name(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(yard.stack.directory))
+    name, corner = f"북부 1?{uuid4().hex[:8]}", [[[0.0, 0.0], [0.1, 0.0], [0.1, 0.1], [0.0, 0.1]]]
+    region = tmp_path / "region.json"
+    region.write_text(json.dumps(corner))
+
+    def run(*words: str, expect: int = 0) -> str:
+        done = CliRunner().invoke(app, words)
+        # What is no usage error is printed by `main`, as one line.
+        assert done.exit_code == 0 or expect, done.output
+        assert getattr(done.exception, "code", done.exit_code) == expect, done.output
+        return f"{done.output}{done.exception or ''}"
+
+    wide = [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]]
+    (tmp_path / "wide.json").write_text(json.dumps(wide))
+    url = f"{yard.vod}?token=s3cret"
+    run("cameras", "add", name, url, "--region", str(tmp_path / "wide.json"), "--seconds", "3")
+    assert "already" in run("cameras", "add", name, url, expect=4)
+    run("cameras", "change", name, "--region", str(region), "--description", "A1")
+    assert "what is to change" in run("cameras", "change", name, expect=2)
+    shown = json.loads(run("cameras", "show", name, "--json"))
+    assert (shown["region"], shown["seconds"], shown["description"]) == (corner, 3, "A1")
+    assert name in (listed := run("cameras", "list"))
+    assert "s3cret" not in listed + json.dumps(shown) + run("cameras", "show", name)
+
+    job_id = json.loads(run("preprocess", "--camera", name, "--json"))["job_id"]
+    job = finished(yard, job_id)
+    assert (job["status"], job["input"]["sec"]) == ("completed", 3)
+    assert job["input"]["road_region"] == corner
+    meta = assert_whole_once(yard, job_id)
+    assert meta["cctv_id"] == name
+    assert yard.document(f"{meta['folder']}background_meta.json")["region"] == corner
+
+    run("cameras", "remove", name)
+    assert name in run("preprocess", "--camera", name, expect=3)
+    assert "either --camera" in run("preprocess", "--camera", name, "--cctv", name, expect=2)
 
 
 def test_a_job_without_an_id_gets_the_same_one_everywhere(yard: Yard) -> None:

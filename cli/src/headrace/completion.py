@@ -4,7 +4,7 @@ from headrace.client import Client
 from headrace.failures import CommandError
 from headrace_local.state import find_stack
 
-#: Newest jobs and tokens that are offered.
+#: Newest jobs, tokens and cameras that are offered.
 _OFFERED = 50
 
 
@@ -16,6 +16,11 @@ def job_ids(incomplete: str) -> list[str]:
 def token_ids(incomplete: str) -> list[str]:
     """Offer tokens."""
     return _ids("tokens", "id", incomplete)
+
+
+def camera_names(incomplete: str) -> list[str]:
+    """Offer registered cameras."""
+    return _ids("cameras", "name", incomplete)
 
 
 def process_names(incomplete: str) -> list[str]:

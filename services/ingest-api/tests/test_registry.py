@@ -166,7 +166,8 @@ def test_the_list_is_paged_newest_first(api: IngestApi) -> None:
 
 
 def test_the_last_page_has_no_cursor(api: IngestApi, register: Register) -> None:
-    name, cursor = register(), ""
+    name = register()
+    cursor: str | None = ""
     seen: list[str] = []
     for _ in range(100):
         params = {"limit": "200"} | ({"cursor": cursor} if cursor else {})

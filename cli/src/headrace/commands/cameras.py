@@ -1,4 +1,4 @@
-"""`preprocess` and `cameras`: have a camera looked at, and play one."""
+"""`preprocess` and `cameras`: have a camera looked at, register one, and play one."""
 
 import json
 import signal
@@ -11,8 +11,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from headrace import completion
 from headrace.camera_output import print_camera_result
 from headrace.client import Client, job_path
+from headrace.commands import registry
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
 from headrace.output import JsonOption, console, print_fields, print_json, print_json_line
@@ -20,9 +22,16 @@ from headrace_common.contracts.cctv import MAX_CLIP_SECONDS
 from headrace_common.contracts.jobs import JobStatus
 
 app = typer.Typer(help="Cameras: streams that can be looked at.", no_args_is_help=True)
+app.command("add")(registry.add)
+app.command("list")(registry.list_cameras)
+app.command("show")(registry.show)
+app.command("change")(registry.change)
+app.command("remove")(registry.remove)
 
 #: A simulated camera stops within moments.
 _STOP_SECONDS: Final = 10.0
+#: Of a clip, of a camera that is not registered.
+_SECONDS: Final = 20.0
 
 SecondsOption = Annotated[
     float, typer.Option("--sec", min=0.1, max=MAX_CLIP_SECONDS, help="Seconds to read.")
@@ -30,9 +39,22 @@ SecondsOption = Annotated[
 
 
 def preprocess(
-    cctv: Annotated[str, typer.Option(help="Id of the camera.")],
-    hls: Annotated[str, typer.Option(help="URL of its HLS playlist.")],
-    sec: SecondsOption = 20,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Name of a registered one.", autocompletion=completion.camera_names),
+    ] = None,
+    cctv: Annotated[str | None, typer.Option(help="Id of one that is not.")] = None,
+    hls: Annotated[str | None, typer.Option(help="URL of its HLS playlist.")] = None,
+    sec: Annotated[
+        float | None,
+        typer.Option(
+            "--sec",
+            min=0.1,
+            max=MAX_CLIP_SECONDS,
+            help=f"Seconds to read: {_SECONDS:g}, or as the registered camera has it.",
+        ),
+    ] = None,
+    region: registry.RegionOption = None,
     job_id: Annotated[
         str | None, typer.Option("--job-id", help="Id of the job; made if left out.")
     ] = None,
@@ -47,12 +69,18 @@ def preprocess(
 ) -> None:
     """Have a camera looked at: the road without its traffic, and the damage on it.
 
-    With --follow, shows the result and exits 1 unless the job was completed.
+    Give --camera, or --cctv and --hls. With --follow, shows the result and exits 1 unless the job
+    was completed.
     """
-    if "/" in cctv:
-        raise CommandError("the id of a camera has no slash", ExitCode.USAGE)
+    name = _named(camera, cctv, hls)
+    body: dict[str, Any] = {
+        "hls": hls,
+        "sec": _SECONDS if sec is None and hls is not None else sec,
+        "region": None if region is None else registry.read_region(region),
+        "job_id": job_id,
+    }
     with Client() as client:
-        answer = ask(client, cctv, hls, sec, job_id=job_id, key=idempotency_key)
+        answer = client.preprocess(name, _set_only(body), idempotency_key=idempotency_key)
         if not as_json:
             _print_accepted(answer)
         elif not follow_job:
@@ -116,19 +144,28 @@ def simulate(
             raise CommandError(f"the simulated cameras ended with {process.wait()}")
 
 
-def ask(
-    client: Client,
-    cctv: str,
-    hls: str,
-    sec: float,
-    *,
-    job_id: str | None = None,
-    key: str | None = None,
-) -> dict[str, Any]:
-    """Put a job on a camera and return what ingest-api answers."""
-    body = {"hls": hls, "sec": sec, "job_id": job_id}
-    answer: dict[str, Any] = client.preprocess(cctv, body, idempotency_key=key)
-    return answer
+def ask(client: Client, cctv: str, hls: str, sec: float) -> dict[str, Any]:
+    """Put a job on a camera that is not registered, and return what ingest-api answers."""
+    return client.preprocess(cctv, {"hls": hls, "sec": sec})
+
+
+def _named(camera: str | None, cctv: str | None, hls: str | None) -> str:
+    """Return the name of the camera that is meant.
+
+    Raises:
+        CommandError: none is, or two are.
+    """
+    said = [camera is not None, cctv is not None, hls is not None]
+    name = camera if cctv is None else cctv
+    if name is None or said not in ([True, False, False], [False, True, True]):
+        raise CommandError("give either --camera, or --cctv and --hls", ExitCode.USAGE)
+    if "/" in name:
+        raise CommandError("the id of a camera has no slash", ExitCode.USAGE)
+    return name
+
+
+def _set_only(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _print_accepted(answer: dict[str, Any]) -> None:
