@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from headrace_common.contracts import Lane
 from headrace_common.cursors import make_cursor, read_cursor
 from headrace_common.errors import BadRequestError, RequestTimeoutError, UnprocessableError
+from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.body import ClientGoneError
 from headrace_ingest_api.decisions import choose_lane, failure_of
 from headrace_ingest_api.errors import InvalidPriorityError
@@ -82,7 +83,7 @@ def test_unusable_keys(key: str) -> None:
 
 def test_a_fingerprint_differs_in_each_part() -> None:
     prints = {
-        fingerprint(token_id=token, lane=lane, file_sha256=digest)
+        fingerprint(token_id=token, lane=lane, file_sha256=digest, begin=Begin())
         for token in ("a", "b")
         for lane in (Lane.HIGH, Lane.LOW)
         for digest in ("0", "1")

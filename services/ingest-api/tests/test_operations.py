@@ -18,9 +18,7 @@ from headrace_common.jobs.cameras import camera_input
 pytestmark = pytest.mark.stack
 
 #: Statuses from which a job may be begun anew without further words.
-RETRIED = [
-    status for status in JobStatus if status not in {"uploading", "scheduled", "completed"}
-]
+RETRIED = [status for status in JobStatus if status not in {"uploading", "scheduled", "completed"}]
 
 
 def accepted(backend: Backend, status: JobStatus, **more: Any) -> str:

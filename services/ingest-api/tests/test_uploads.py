@@ -318,13 +318,15 @@ def test_openapi_documents_the_upload(api: IngestApi) -> None:
     document = api.client.get("/openapi.json").json()
     route = document["paths"]["/tokens/{token_id}/upload-audio"]["post"]
     form_schema = route["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert set(form_schema["properties"]) == {"file", "priority"}
+    assert set(form_schema["properties"]) == {"file", "priority", "run_at", "delay"}
     assert {"200", "400", "401", "403", "404", "408", "409", "413", "415", "422", "503"} <= set(
         route["responses"]
     )
     assert {item["name"].lower() for item in route["parameters"]} == {
         "token_id",
         "priority",
+        "run_at",
+        "delay",
         "idempotency-key",
     }
     assert re.search(r"hr_", document["components"]["securitySchemes"]["ApiKey"]["description"])

@@ -1,11 +1,12 @@
 """What an upload asks for and what becomes of it: decisions that need no server."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace_common.contracts.lanes import Lane
 from headrace_common.errors import HeadraceError
 from headrace_common.jobs import Failure
+from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.body import ClientGoneError
 from headrace_ingest_api.errors import EmptyFileError, InvalidPriorityError, UnsupportedAudioError
 from headrace_ingest_api.idempotency import Claim
@@ -20,6 +21,7 @@ class UploadWish:
     priority: Lane | None
     idempotency_key: str | None
     key_id: str | None
+    begin: Begin = field(default_factory=Begin)
 
     def claim(self, job_id: str) -> Claim | None:
         """Return the claim on the idempotency key, if there is one."""

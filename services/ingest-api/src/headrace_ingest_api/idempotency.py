@@ -20,6 +20,7 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db.engine import Database
 from headrace_common.db.models import IdempotencyKey
 from headrace_common.errors import BadRequestError
+from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.errors import KeyInUseError, KeyReusedError
 
 #: A claim lasts so long unless renewed: what a client waits after a crash of ours.
@@ -79,9 +80,12 @@ def check_key(key: str) -> str:
     return key
 
 
-def fingerprint(*, token_id: str, lane: Lane, file_sha256: str) -> str:
+def fingerprint(*, token_id: str, lane: Lane, file_sha256: str, begin: Begin) -> str:
     """Return what is equal for two requests exactly if they ask for the same."""
-    return hashlib.sha256(json.dumps([token_id, lane.value, file_sha256]).encode()).hexdigest()
+    asked: list[Any] = [token_id, lane.value, file_sha256]
+    if begin.is_later:  # else as the version before made it
+        asked.append(begin.to_remember())
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 class IdempotencyKeys:

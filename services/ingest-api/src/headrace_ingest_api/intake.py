@@ -19,6 +19,8 @@ from uuid_utils.compat import uuid7
 
 from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
+from headrace_ingest_api.answers import UploadAnswer
+from headrace_ingest_api.begin import Begin, choose_begin, clock_of
 from headrace_ingest_api.body import Patience, announced_size, receive
 from headrace_ingest_api.decisions import UploadWish, choose_lane, failure_of, recognised
 from headrace_ingest_api.errors import (
@@ -26,7 +28,7 @@ from headrace_ingest_api.errors import (
     UploadTooLargeError,
 )
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, StoredAnswer, fingerprint
-from headrace_ingest_api.jobs import Recording, StoredRecording, UploadAnswer, UploadJobs
+from headrace_ingest_api.jobs import Recording, StoredRecording, UploadJobs
 from headrace_ingest_api.metrics import UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 from headrace_ingest_api.multipart import MAX_ENVELOPE_BYTES, UploadForm, boundary_of
 from headrace_ingest_api.naming import display_name, recording_key
@@ -144,6 +146,7 @@ class UploadIntake:
                 token_id=wish.token_id,
                 lane=choose_lane(wish.priority, form.fields),
                 file_sha256=received.sha256,
+                begin=choose_begin(wish.begin, form.fields),
             )
         )
         return UploadAnswer.model_validate(stored.response)
@@ -158,6 +161,7 @@ class UploadIntake:
     ) -> UploadAnswer:
         head = await form.file_head(HEAD_BYTES)
         container = recognised(head)
+        await self._chosen_begin(form, wish)
         recording = Recording(
             job_id=job_id,
             token=token,
@@ -204,13 +208,22 @@ class UploadIntake:
             async with watch.watching():
                 received = await self._receive(form, writer, watch)
                 lane = choose_lane(wish.priority, form.fields)
+                begin = await self._chosen_begin(form, wish)
                 facts = await self._finish(recording, writer, received)
         except ObjectMissingError:
             # The sweep removes the parts of a job that was cancelled; that is what to tell.
             await run_in_threadpool(watch.look)
             watch.check()
             raise
-        return StoredRecording(recording, lane, received.size, received.sha256, facts)
+        return StoredRecording(recording, lane, received.size, received.sha256, facts, begin)
+
+    async def _chosen_begin(self, form: UploadForm, wish: UploadWish) -> Begin:
+        """Return when the job begins by what is known of the form, if that is not too far off."""
+        begin = choose_begin(wish.begin, form.fields)
+        if begin.is_later:
+            now = await run_in_threadpool(clock_of, self._resources.database)
+            begin.check(now=now, most=self._settings.max_run_delay)
+        return begin
 
     async def _receive(
         self, form: UploadForm, writer: ObjectWriter | None, watch: UploadWatch | None

@@ -5,13 +5,13 @@ message's id is chosen before it is sent and stored with `queuing`, so that a jo
 never reached Redis is known and sent again (the dispatcher's sweep does).
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import uuid4
 
 import structlog
-from pydantic import BaseModel, Field, JsonValue
-from sqlalchemy import select
+from pydantic import JsonValue
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,8 @@ from headrace_common.db import Job
 from headrace_common.jobs import Change, Failure, JobQueries, NewJob, Outcome
 from headrace_common.jobs.states import PROGRESS_STORED
 from headrace_common.storage import S3Location
+from headrace_ingest_api.answers import UploadAnswer, spoken_time, text_of
+from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.errors import AcceptanceUnknownError
 from headrace_ingest_api.idempotency import Claim, IdempotencyKeys, fingerprint
 from headrace_ingest_api.probe import AudioFacts
@@ -32,26 +34,6 @@ from headrace_ingest_api.tokens import TokenReference
 from headrace_ingest_api.watch import overtaken
 
 log = structlog.get_logger()
-
-
-class UploadAnswer(BaseModel):
-    """What an upload is answered (A1)."""
-
-    message: str = Field(description="What happened, for people")
-    job_id: str
-    queue_message_id: str = Field(description="Id of the message on the lane's queue")
-    rq_job_id: str = Field(description="Old name of queue_message_id")
-    status: JobStatus = Field(
-        description="`queued`; `queuing` while the queue is away, which sends the job later by "
-        "itself; or further on, where a worker was quicker than this answer"
-    )
-    priority: Lane
-    queue_position: int = Field(
-        ge=0,
-        description="Place in the lane, from 1; 0 when the job does not wait in it: a worker took "
-        "it already, or the queue has not taken it yet",
-    )
-    token_id: str
 
 
 @dataclass(frozen=True)
@@ -91,12 +73,16 @@ class StoredRecording:
     size: int
     sha256: str
     facts: AudioFacts
+    begin: Begin = field(default_factory=Begin)
 
     @property
     def fingerprint(self) -> str:
         """What a repetition of the upload has to equal."""
         return fingerprint(
-            token_id=self.recording.token.id, lane=self.lane, file_sha256=self.sha256
+            token_id=self.recording.token.id,
+            lane=self.lane,
+            file_sha256=self.sha256,
+            begin=self.begin,
         )
 
 
@@ -120,7 +106,8 @@ class UploadJobs:
     def queue(self, stored: StoredRecording, claim: Claim | None) -> UploadAnswer:
         """Note that the file is stored, and put the job's message on its lane's queue.
 
-        From the first commit on the job is accepted, whatever happens to this process.
+        From the first commit on the job is accepted, whatever happens to this process. One that
+        begins later has no message yet: a dispatcher queues it.
 
         Raises:
             UploadOvertakenError: the job was cancelled or ended meanwhile.
@@ -128,14 +115,14 @@ class UploadJobs:
             AcceptanceUnknownError: nobody here can know whether the commit arrived.
         """
         job_id = stored.recording.job_id
-        message_id = str(uuid4())
-        answer = _answer(stored, message_id, JobStatus.QUEUING, 0)
-        outcomes = self._accept(stored, message_id, claim, answer)
+        outcomes, answer = self._accept(stored, claim)
         self._store.publish(outcomes)
         if not outcomes[-1].applied:
             raise overtaken(job_id, outcomes[-1].status)
+        if answer.queue_message_id is None:
+            return answer
         try:
-            return self._send(stored, message_id, claim)
+            return self._send(stored, answer, claim)
         except QueueUnavailableError as error:
             log.warning("upload.queue_away", error=str(error)[:500])
         except SQLAlchemyError as error:
@@ -168,12 +155,13 @@ class UploadJobs:
         return discard_at is not None
 
     def _accept(
-        self, stored: StoredRecording, message_id: str, claim: Claim | None, answer: UploadAnswer
-    ) -> list[Outcome]:
+        self, stored: StoredRecording, claim: Claim | None
+    ) -> tuple[list[Outcome], UploadAnswer]:
         commits = False
         try:
             with self._database.begin() as session:
-                outcomes = self._store.apply_in(session, _stored_changes(stored, message_id))
+                changes, answer = _acceptance(session, stored)
+                outcomes = self._store.apply_in(session, changes)
                 if outcomes[-1].applied and claim is not None:
                     self._remember(session, claim, stored, answer)
                 commits = True
@@ -181,19 +169,25 @@ class UploadJobs:
             if commits:
                 raise AcceptanceUnknownError("the database went away; try again") from error
             raise
-        return outcomes
+        return outcomes, answer
 
-    def _send(self, stored: StoredRecording, message_id: str, claim: Claim | None) -> UploadAnswer:
+    def _send(
+        self, stored: StoredRecording, accepted: UploadAnswer, claim: Claim | None
+    ) -> UploadAnswer:
         lane, job_id = stored.lane, stored.recording.job_id
         message = new_message(
-            dispatch_actor(lane), lane.queue_name, DispatchJob(job_id=job_id), message_id=message_id
+            dispatch_actor(lane),
+            lane.queue_name,
+            DispatchJob(job_id=job_id),
+            message_id=accepted.queue_message_id,
         )
         send(self._broker, message)
         queued = Change(job_id=job_id, to=JobStatus.QUEUED, message="Waiting in the queue")
         with self._database.begin() as session:
             outcomes = self._store.apply_in(session, [queued])
-            place = JobQueries(session).places([job_id]).get(job_id, 0)
-            answer = _answer(stored, message_id, outcomes[0].status, place)
+            status, place = outcomes[0].status, JobQueries(session).places([job_id]).get(job_id, 0)
+            told = {"message": text_of(status, None), "status": status, "queue_position": place}
+            answer = accepted.model_copy(update=told)
             if claim is not None:
                 self._remember(session, claim, stored, answer)
         self._store.publish(outcomes)
@@ -226,25 +220,34 @@ def new_job(recording: Recording, message: str, **more: JsonValue) -> NewJob:
     )
 
 
-def accepted_answer(session: Session, job: Job) -> UploadAnswer:
-    """Return what the upload of an accepted job is answered when it is asked for again."""
-    return UploadAnswer(
-        message=_text(JobStatus(job.status)),
-        job_id=job.id,
-        queue_message_id=job.queue_message_id or "",
-        rq_job_id=job.queue_message_id or "",
-        status=JobStatus(job.status),
-        priority=Lane(job.lane),
-        queue_position=JobQueries(session).places([job.id]).get(job.id, 0),
-        token_id=job.token_id or "",
+def _acceptance(session: Session, stored: StoredRecording) -> tuple[list[Change], UploadAnswer]:
+    """Return what makes the job accepted, and the answer that is true then.
+
+    The database's clock decides whether it begins at once, as it will when the time has come.
+    """
+    run_at, is_later = None, False
+    if stored.begin.is_later:
+        now = session.execute(select(func.clock_timestamp())).scalar_one()
+        run_at = stored.begin.at(now)
+        is_later = run_at > now
+    message_id = None if is_later else str(uuid4())
+    status = JobStatus.SCHEDULED if is_later else JobStatus.QUEUING
+    change = Change(
+        job_id=stored.recording.job_id,
+        to=status,
+        message=f"Scheduled for {spoken_time(run_at)}"
+        if run_at is not None and is_later
+        else f"Going into the queue {stored.lane.queue_name}",
+        queue_message_id=message_id,
+        run_at=run_at,
     )
+    return [_stored_change(stored), change], _answer(stored, message_id, status, run_at)
 
 
-def _stored_changes(stored: StoredRecording, message_id: str) -> list[Change]:
-    job_id = stored.recording.job_id
+def _stored_change(stored: StoredRecording) -> Change:
     audio: dict[str, JsonValue] = stored.facts.model_dump(mode="json")
-    uploading = Change(
-        job_id=job_id,
+    return Change(
+        job_id=stored.recording.job_id,
         to=JobStatus.UPLOADING,
         progress=PROGRESS_STORED,
         message="The recording is stored",
@@ -256,33 +259,19 @@ def _stored_changes(stored: StoredRecording, message_id: str) -> list[Change]:
         metadata={"audio": audio},
         lane=stored.lane,
     )
-    queuing = Change(
-        job_id=job_id,
-        to=JobStatus.QUEUING,
-        message=f"Going into the queue {stored.lane.queue_name}",
-        queue_message_id=message_id,
-    )
-    return [uploading, queuing]
 
 
 def _answer(
-    stored: StoredRecording, message_id: str, status: JobStatus, place: int
+    stored: StoredRecording, message_id: str | None, status: JobStatus, run_at: datetime | None
 ) -> UploadAnswer:
     return UploadAnswer(
-        message=_text(status),
+        message=text_of(status, run_at),
         job_id=stored.recording.job_id,
         queue_message_id=message_id,
         rq_job_id=message_id,
         status=status,
         priority=stored.lane,
-        queue_position=place,
+        queue_position=0,
         token_id=stored.recording.token.id,
+        run_at=run_at,
     )
-
-
-def _text(status: JobStatus) -> str:
-    text: dict[Any, str] = {
-        JobStatus.QUEUING: "Recording stored; it will be queued as soon as the queue is back",
-        JobStatus.QUEUED: "Recording stored and queued for analysis",
-    }
-    return text.get(status, f"Recording stored; its job is {status}")

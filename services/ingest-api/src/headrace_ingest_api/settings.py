@@ -65,6 +65,10 @@ class IngestSettings(
         default=24, ge=24, description="How long an Idempotency-Key is remembered"
     )
 
+    max_run_delay_days: int = Field(
+        default=365, ge=0, le=3_650, description="How far ahead a job may be told to begin"
+    )
+
     direct_upload_part_bytes: int = Field(
         default=8 * _MIB,
         ge=S3_MIN_PART_BYTES,
@@ -112,6 +116,11 @@ class IngestSettings(
         "set it where the bucket is shared, nor below the age of a backup that the database may "
         "be restored from",
     )
+
+    @property
+    def max_run_delay(self) -> timedelta:
+        """How far ahead a job may be told to begin."""
+        return timedelta(days=self.max_run_delay_days)
 
     @property
     def direct_upload_lifetime(self) -> timedelta:

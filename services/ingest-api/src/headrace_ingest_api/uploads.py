@@ -20,6 +20,8 @@ from headrace_common.errors import (
 from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
+from headrace_ingest_api.answers import UploadAnswer
+from headrace_ingest_api.begin import DELAY, DELAY_TEXT, RUN_AT, RUN_AT_TEXT, Begin
 from headrace_ingest_api.body import ClientGoneError
 from headrace_ingest_api.decisions import UploadWish
 from headrace_ingest_api.errors import (
@@ -29,7 +31,6 @@ from headrace_ingest_api.errors import (
 )
 from headrace_ingest_api.idempotency import check_key
 from headrace_ingest_api.intake import UploadIntake
-from headrace_ingest_api.jobs import UploadAnswer
 from headrace_ingest_api.metrics import UPLOADS
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 #: nginx's status for a client that went away: nobody reads it but the log and the metric.
 CLIENT_CLOSED_REQUEST: Final = 499
 
+_SAME: Final = {"description": "The same as in the query; before or after the file"}
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -57,6 +59,8 @@ _FORM: Final[dict[str, Any]] = {
                             "default": Lane.NORMAL.value,
                             "description": "The same as in the query; before or after the file",
                         },
+                        RUN_AT: {"type": "string", "format": "date-time", **_SAME},
+                        DELAY: {"type": "string", **_SAME},
                     },
                 }
             }
@@ -114,6 +118,8 @@ def uploads_router(intake: UploadIntake) -> APIRouter:
         token_id: str,
         caller: Annotated[Principal, Depends(requires(Scope.JOBS_WRITE, legacy_endpoint=True))],
         priority: Annotated[Lane | None, Query(description="Lane; `normal` by default")] = None,
+        run_at: Annotated[str | None, Query(description=RUN_AT_TEXT)] = None,
+        delay: Annotated[str | None, Query(description=DELAY_TEXT)] = None,
         idempotency_key: Annotated[
             str | None,
             Header(description="1 to 255 printable characters: repeat a request safely with it"),
@@ -122,7 +128,8 @@ def uploads_router(intake: UploadIntake) -> APIRouter:
         """Upload a recording that imitates a token, and queue its analysis.
 
         The file is streamed to storage as it arrives. The answer comes as soon as the job is
-        accepted; follow the job by its id.
+        accepted; follow the job by its id. With `run_at` or `delay` the job is `scheduled`, and
+        queued at its time.
 
         With an `Idempotency-Key` the same request may be repeated for a day: it is done once,
         and repetitions get the first answer.
@@ -132,6 +139,7 @@ def uploads_router(intake: UploadIntake) -> APIRouter:
             priority=priority,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
             key_id=caller.key_id,
+            begin=Begin.read({RUN_AT: run_at or "", DELAY: delay or ""}),
         )
         return await _answered(intake, request, wish)
 

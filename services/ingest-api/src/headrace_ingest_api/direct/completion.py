@@ -17,6 +17,8 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database
 from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
+from headrace_ingest_api.answers import UploadAnswer, accepted_answer
+from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.cleaning.removal import remove
 from headrace_ingest_api.decisions import failure_of, recognised
 from headrace_ingest_api.direct.bucket import DirectBucket
@@ -32,9 +34,7 @@ from headrace_ingest_api.jobs import (
     JobToken,
     Recording,
     StoredRecording,
-    UploadAnswer,
     UploadJobs,
-    accepted_answer,
 )
 from headrace_ingest_api.metrics import DIRECT_UPLOADS
 from headrace_ingest_api.objects import ObjectMissingError
@@ -182,7 +182,8 @@ class DirectCompletion:
             location=location,
             created_by=job.created_by,
         )
-        return StoredRecording(recording, Lane(job.lane), size, sha256, facts)
+        begin = Begin.remembered(job.input)
+        return StoredRecording(recording, Lane(job.lane), size, sha256, facts, begin)
 
     def _refuse(self, found: Found, error: HeadraceError) -> None:
         """End the job whose file cannot be taken, and remove the file."""

@@ -16,6 +16,7 @@ from headrace_common.errors import (
 from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
+from headrace_ingest_api.answers import UploadAnswer
 from headrace_ingest_api.direct.completion import DirectCompletion
 from headrace_ingest_api.direct.errors import PartsMissingError, TooManyDirectUploadsError
 from headrace_ingest_api.direct.uploads import DirectUploads, DirectWish
@@ -33,7 +34,6 @@ from headrace_ingest_api.errors import (
     UploadTooLargeError,
 )
 from headrace_ingest_api.idempotency import check_key
-from headrace_ingest_api.jobs import UploadAnswer
 
 _Writer = Annotated[Principal, Depends(requires(Scope.JOBS_WRITE))]
 _Reader = Annotated[Principal, Depends(requires(Scope.JOBS_READ))]

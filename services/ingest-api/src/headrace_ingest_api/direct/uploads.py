@@ -15,6 +15,7 @@ from headrace_common.db import DirectUpload
 from headrace_common.errors import HeadraceError, UnavailableError, UnprocessableError
 from headrace_common.jobs import Change
 from headrace_common.storage import S3Location
+from headrace_ingest_api.begin import DELAY, RUN_AT, clock_of
 from headrace_ingest_api.cleaning.removal import remove
 from headrace_ingest_api.decisions import failure_of
 from headrace_ingest_api.direct.bucket import DirectBucket
@@ -58,7 +59,9 @@ class DirectWish:
     @property
     def fingerprint(self) -> str:
         """What a repetition of the request has to equal."""
-        text = json.dumps([self.token_id, self.new.model_dump(mode="json")])
+        told = self.new.model_dump(mode="json", exclude={RUN_AT, DELAY})
+        # Without one it is as the version before made it.
+        text = json.dumps([self.token_id, told | self.new.begin.to_remember()])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def claim(self, job_id: str) -> Claim | None:
@@ -168,6 +171,9 @@ class DirectUploads:
             )
         if wish.new.sha256 is None and not self._settings.direct_upload_verify:
             raise UnprocessableError("sha256 must be told: this service does not hash the file")
+        if (begin := wish.new.begin).is_later:
+            now = clock_of(self._resources.database)
+            begin.check(now=now, most=self._settings.max_run_delay)
         container = declared(wish.new.filename, wish.new.content_type)
         token = find_token(self._resources.database, wish.token_id)
         return Recording(
@@ -190,6 +196,7 @@ class DirectUploads:
             recording,
             "Waiting for the client to send the recording to storage",
             **{DIRECT_UPLOAD_EXPIRES_AT: expires_at.isoformat()},
+            **wish.new.begin.to_remember(),
         )
         layout = Layout.of(wish.new.size, part_bytes=self._settings.direct_upload_part_bytes)
         upload = DirectUpload(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.contracts.lanes import Lane
+from headrace_ingest_api.begin import DELAY, DELAY_TEXT, RUN_AT, RUN_AT_TEXT, Begin
 
 #: URLs that one request gets.
 MAX_URLS: Final = 100
@@ -37,6 +38,18 @@ class NewDirectUpload(BaseModel):
     )
     content_type: str | None = Field(default=None, max_length=200)
     priority: Lane = Lane.NORMAL
+    run_at: str | None = Field(default=None, max_length=100, description=RUN_AT_TEXT)
+    delay: float | str | None = Field(default=None, description=DELAY_TEXT)
+
+    @property
+    def begin(self) -> Begin:
+        """When its job is to begin.
+
+        Raises:
+            InvalidBeginError: it cannot be understood.
+        """
+        delay = "" if self.delay is None else str(self.delay)
+        return Begin.read({RUN_AT: self.run_at or "", DELAY: delay})
 
 
 class PartWish(BaseModel):
