@@ -57,6 +57,6 @@ class DetectionSettings(SettingsGroup):
     )
     camera_regions_file: Path | None = Field(
         default=None,
-        description="JSON file with each camera's road, read again when it changes; the whole "
-        "picture if unset",
+        description="JSON file with the road of cameras whose jobs do not say it, read again when "
+        "it changes; the whole picture if unset",
     )
