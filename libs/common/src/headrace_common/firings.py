@@ -13,7 +13,7 @@ from typing import Any, Final
 import dramatiq
 import structlog
 from dramatiq import Broker
-from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
+from dramatiq.middleware import CurrentMessage
 from pydantic import JsonValue
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -193,7 +193,7 @@ def declare_performer(
     )(run)
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: Exception) -> str:
     """Say in one readable line why something failed, without secrets."""
     if isinstance(error, HeadraceError):
         return without_secrets(error.detail)[:_MAX_REASON]
@@ -210,7 +210,7 @@ def _performer(firings: Firings, chore: Chore) -> Callable[[int, bool], None]:
             result = chore()
         except _AWAY:
             raise
-        except (Exception, TimeLimitExceeded) as error:
+        except Exception as error:
             log.exception("firing.failed")
             firings.finish(firing_id, state=FiringState.FAILED, reason=reason_of(error))
         else:

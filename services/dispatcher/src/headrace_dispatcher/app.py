@@ -12,13 +12,16 @@ from fastapi import Depends, FastAPI
 from pydantic import BaseModel, Field
 
 from headrace_common.broker import make_broker
+from headrace_common.chores import SHIFT_SECONDS
 from headrace_common.circuit import CircuitView
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
+from headrace_common.firings import Firings
 from headrace_common.jobs import EventPublisher, JobQueries, JobStore
 from headrace_common.keys import Principal, Scope
 from headrace_common.redis_client import redis_client
 from headrace_common.repeat import Repeater
+from headrace_common.shifts import Shifts
 from headrace_common.web import Authenticator, Check, create_app, requires
 from headrace_common.web.problems import responses
 from headrace_common.worker import EmbeddedWorker
@@ -27,7 +30,7 @@ from headrace_dispatcher.ages import JobAges, waiting_jobs
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.audit_trail import audit_router
 from headrace_dispatcher.bridge import Bridge
-from headrace_dispatcher.chores.process import Chores
+from headrace_dispatcher.chores.process import make_chores
 from headrace_dispatcher.circuits import Circuits, circuit_check
 from headrace_dispatcher.dead.routes import dead_letters_router
 from headrace_dispatcher.dead.service import DeadLetters
@@ -39,6 +42,7 @@ from headrace_dispatcher.lanes import LaneBroker
 from headrace_dispatcher.queues import Queues, queues_router
 from headrace_dispatcher.rollout.process import RolloutProcess
 from headrace_dispatcher.routing import Routing
+from headrace_dispatcher.scheduling.performing import Performing
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
@@ -116,7 +120,15 @@ class Dispatcher:
             threads=settings.dispatcher_threads,
         )
         self.sweep = Sweep(self.database, self._store, self.make_asking(), self.broker, settings)
-        self.chores = Chores(self.database, self.sweep, settings)
+        self.chores = make_chores(self.database, self.sweep, settings)
+        dead_after = settings.dramatiq_heartbeat_timeout_seconds
+        self.performer = Performing(
+            self.database,
+            self._store,
+            self.broker,
+            Firings(self.database, dead_after_seconds=dead_after),
+            stream=settings.redis_stream,
+        ).make_worker(self.broker)
         self.due = DueJobs(
             self.database,
             self._store,
@@ -139,9 +151,14 @@ class Dispatcher:
             *self.dead_letters.repeaters,
             Repeater("gate", self.gate.look),
             Repeater("due_jobs", self.due.step),
-            Repeater("sweep", self.chores.sweep),
+            Repeater("sweep", lambda: self._sweep(settings.sweep_interval_seconds)),
             Repeater("job_ages", JobAges(self.database).step),
         ]
+
+    def _sweep(self, interval_seconds: float) -> float:
+        """Sweep, as long as no schedule fires."""
+        self.sweep.run(Shifts(seconds=SHIFT_SECONDS).begin())
+        return interval_seconds
 
     def make_asking(self) -> AskingAgain:
         """Make what sends jobs again, for one thread."""
@@ -157,6 +174,7 @@ class Dispatcher:
         self.rollout.start(self.make_asking)
         self.worker.start()
         self.chores.start()
+        self.performer.start()
         for repeater in self.repeaters:
             repeater.start()
 
@@ -166,6 +184,7 @@ class Dispatcher:
             repeater.ask_to_stop()
         self.chores.ask_to_stop()
         self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
+        self.performer.stop(grace_seconds=_STEP_GRACE_SECONDS)
         self.chores.stop(grace_seconds=_STEP_GRACE_SECONDS)
         until = time.monotonic() + _STEP_GRACE_SECONDS
         for repeater in self.repeaters:
@@ -235,7 +254,8 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         description="Takes jobs off the lanes and hands them to the analysis servers.",
         alive=[
             Check("worker", dispatcher.worker.check),
-            Check("chores", dispatcher.chores.worker.check),
+            Check("chores", dispatcher.chores.check),
+            Check("performer", dispatcher.performer.check),
             Check("bridge", dispatcher.bridge.check),
             *(Check(repeater.name, repeater.check_alive) for repeater in dispatcher.repeaters),
             *dispatcher.rollout.checks(),

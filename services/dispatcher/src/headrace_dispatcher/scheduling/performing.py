@@ -41,10 +41,13 @@ from headrace_common.jobs.camera_queue import cancel_jobs
 from headrace_common.jobs.cameras import camera_input, entry_for_camera, registered_camera
 from headrace_common.jobs.restart import JobRestarts, Restart
 from headrace_common.telemetry import continue_trace, current_trace
+from headrace_common.worker import EmbeddedWorker
 from headrace_dispatcher.scheduling.overlap import OVERLAP, Cancelled, cancel_all, lock_earlier
 
 log = structlog.get_logger()
 
+#: Firings at once. Each takes milliseconds, of which most is waiting for the database.
+_THREADS: Final = 4
 #: Keys of a job's metadata: the schedule that fired last at it, and the firing.
 SCHEDULE: Final = "schedule"
 FIRING_ID: Final = "firing_id"
@@ -129,11 +132,11 @@ class Performing:
         self._stream = stream
         self._restarts = JobRestarts(database, store, broker, stream=stream)
 
-    def register(self, broker: Broker) -> set[str]:
-        """Declare the actors on `broker`, and return their queues."""
+    def make_worker(self, broker: Broker) -> EmbeddedWorker:
+        """Make the worker that performs firings: beside others, so that none keeps one waiting."""
         declare_performer(broker, REANALYSE, self.reanalyse)
         declare_performer(broker, PREPROCESS, self.preprocess)
-        return {FIRINGS_QUEUE}
+        return EmbeddedWorker(broker, queues={FIRINGS_QUEUE}, threads=_THREADS)
 
     def reanalyse(self, firing_id: int, retried: bool = False) -> None:  # noqa: FBT001, FBT002 - as `declare_performer` says
         """Begin the next run of an audio job."""
