@@ -5,13 +5,16 @@ import os
 import sys
 from pathlib import Path
 
-from headrace_local import control, servers
-from headrace_local.errors import LocalStackError
-from headrace_local.layout import resolve_directory
-from headrace_local.overrides import OVERRIDES_VARIABLE, Overrides
-from headrace_local.process import ProcessIdentity
-from headrace_local.services import specs_from_json
-from headrace_local.supervisor import StackOptions
+from headrace_common.loading import loading
+
+with loading():
+    from headrace_local import control, servers
+    from headrace_local.errors import LocalStackError
+    from headrace_local.layout import resolve_directory
+    from headrace_local.overrides import OVERRIDES_VARIABLE, Overrides
+    from headrace_local.process import ProcessIdentity
+    from headrace_local.services import specs_from_json
+    from headrace_local.supervisor import StackOptions
 
 
 def _arguments() -> argparse.Namespace:

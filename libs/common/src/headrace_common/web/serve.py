@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from headrace_common.loading import loading
 from headrace_common.settings import ProcessSettings
 from headrace_common.telemetry import configure_logging, configure_tracing
 
@@ -40,7 +41,9 @@ def run_service(service: str, settings: Settings, build_app: Callable[[Settings]
     """
     configure_logging(service=service, level=settings.log_level, log_format=settings.log_format)
     configure_tracing(service=service)
-    serve(build_app(settings), settings)
+    with loading():
+        app = build_app(settings)
+    serve(app, settings)
 
 
 def serve(app: FastAPI, settings: ProcessSettings) -> None:
