@@ -409,6 +409,7 @@ class Camera(Base):
     """A camera that jobs can name instead of its URL."""
 
     __tablename__ = "cameras"
+    __table_args__ = (Index("ix_cameras_created_at_name", "created_at", "name"),)
 
     name: Mapped[str] = mapped_column(primary_key=True, comment="The cctvId of its jobs")
     hls: Mapped[str]

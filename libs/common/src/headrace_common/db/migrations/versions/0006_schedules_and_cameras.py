@@ -63,6 +63,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_index("ix_cameras_created_at_name", "cameras", ["created_at", "name"], unique=False)
     op.create_table(
         "scheduler_leader",
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="Always 1"),
@@ -358,5 +359,6 @@ def downgrade() -> None:
     op.drop_table("schedules")
     op.drop_table("target_limits")
     op.drop_table("scheduler_leader")
+    op.drop_index("ix_cameras_created_at_name", table_name="cameras")
     op.drop_table("cameras")
     op.drop_table("calendars")
