@@ -3,11 +3,13 @@
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.failures import CommandError, ExitCode
-from headrace_common.settings import DatabaseSettings
 from headrace_local.state import StackState, find_stack
+
+if TYPE_CHECKING:
+    from headrace_common.settings import DatabaseSettings
 
 INGEST_URL = "HEADRACE_INGEST_URL"
 RESULTS_URL = "HEADRACE_RESULTS_URL"
@@ -68,7 +70,7 @@ def find_environment() -> dict[str, str]:
     return {**(stack.env if stack else {}), **os.environ}
 
 
-def find_database() -> DatabaseSettings:
+def find_database() -> "DatabaseSettings":
     """Return how to reach the database: DATABASE_URL, else the local stack's.
 
     Raises:
@@ -82,6 +84,8 @@ def find_database() -> DatabaseSettings:
         raise CommandError(
             "set DATABASE_URL, or start a local stack with `headrace up`", ExitCode.UNAVAILABLE
         )
+    from headrace_common.settings import DatabaseSettings  # noqa: PLC0415 - few commands want it
+
     return DatabaseSettings.model_validate({"database_url": url})
 
 

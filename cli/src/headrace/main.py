@@ -3,7 +3,6 @@
 import sys
 
 import typer
-from sqlalchemy.exc import OperationalError
 
 from headrace.commands import (
     audit,
@@ -23,7 +22,6 @@ from headrace.commands import (
 from headrace.failures import CommandError, ExitCode
 from headrace.output import errors
 from headrace_common.errors import HeadraceError
-from headrace_common.settings import BadSettingsError
 
 app = typer.Typer(
     name="headrace",
@@ -75,10 +73,6 @@ def main() -> None:
     except HeadraceError as error:
         code = ExitCode.NOT_FOUND if error.status == 404 else ExitCode.REFUSED
         _fail(error.detail, code)
-    except OperationalError:
-        _fail("the database does not answer, see DATABASE_URL", ExitCode.UNAVAILABLE)
-    except BadSettingsError as error:
-        _fail(str(error), ExitCode.USAGE)
 
 
 def _fail(message: str, code: ExitCode) -> None:

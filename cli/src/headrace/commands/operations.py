@@ -1,30 +1,61 @@
-"""`db`, `keys` and `sqs`: what operators run beside the services, straight on the servers."""
+"""`db`, `keys` and `sqs`: what operators run beside the services, straight on the servers.
 
-from typing import Annotated
+The libraries of the servers are loaded by the commands that use them: all others are as quick
+as they can be.
+"""
+# ruff: noqa: PLC0415
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from headrace.connection import find_database, find_environment
 from headrace.failures import CommandError, ExitCode
 from headrace.output import JsonOption, console, print_json, print_table
-from headrace_common import keys as api_keys
 from headrace_common.contracts.lanes import Lane
-from headrace_common.db import Database, pending_migrations, upgrade
-from headrace_common.keys import Scope
-from headrace_common.settings import SqsSettings
-from headrace_common.sqs import ensure_queues, sqs_client
+from headrace_common.scopes import Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from headrace_common.settings import DatabaseSettings
 
 db = typer.Typer(help="The database: DATABASE_URL, or the local stack's.", no_args_is_help=True)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 sqs = typer.Typer(help="SQS queues.", no_args_is_help=True)
 
 
+@contextmanager
+def _database() -> "Iterator[DatabaseSettings]":
+    """Find the database, and say so in one line when it does not answer."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield find_database()
+    except OperationalError:
+        raise CommandError(
+            "the database does not answer, see DATABASE_URL", ExitCode.UNAVAILABLE
+        ) from None
+
+
+@contextmanager
+def _transaction() -> "Iterator[Session]":
+    from headrace_common.db import Database
+
+    with _database() as settings, Database(settings).begin() as session:
+        yield session
+
+
 @db.command("upgrade")
 def db_upgrade(*, as_json: JsonOption = False) -> None:
     """Bring the schema up to date; safe to run from several pods at once."""
-    applied = upgrade(find_database())
+    from headrace_common.db import upgrade
+
+    with _database() as settings:
+        applied = upgrade(settings)
     if as_json:
         print_json({"applied": applied})
     else:
@@ -34,7 +65,10 @@ def db_upgrade(*, as_json: JsonOption = False) -> None:
 @db.command("status")
 def db_status(*, as_json: JsonOption = False) -> None:
     """Show what `db upgrade` would do. Exits 1 if there is something."""
-    pending = pending_migrations(find_database())
+    from headrace_common.db import pending_migrations
+
+    with _database() as settings:
+        pending = pending_migrations(settings)
     if as_json:
         print_json({"pending": pending})
     else:
@@ -55,7 +89,9 @@ def keys_create(
     """Create a key and print it, the only time that it can be read."""
     if not scope:
         raise CommandError("name at least one --scope", ExitCode.USAGE)
-    with Database(find_database()).begin() as session:
+    from headrace_common import keys as api_keys
+
+    with _transaction() as session:
         created = api_keys.create(session, name=name, scopes=scope)
     if as_json:
         print_json({"id": created.id, "name": name, "scopes": scope, "key": created.secret_text})
@@ -66,7 +102,9 @@ def keys_create(
 @keys.command("list")
 def keys_list(*, as_json: JsonOption = False) -> None:
     """List the keys, without their secrets."""
-    with Database(find_database()).begin() as session:
+    from headrace_common import keys as api_keys
+
+    with _transaction() as session:
         rows = api_keys.list_keys(session)
     if as_json:
         fields = ("id", "name", "scopes", "created_at", "last_used_at", "revoked_at")
@@ -90,7 +128,9 @@ def keys_list(*, as_json: JsonOption = False) -> None:
 @keys.command("revoke")
 def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """End a key at once."""
-    with Database(find_database()).begin() as session:
+    from headrace_common import keys as api_keys
+
+    with _transaction() as session:
         row = api_keys.revoke(session, key_id)
     console.print(f"Revoked {row.id} ({row.name}).")
 
@@ -106,6 +146,11 @@ def sqs_create_queues(
     as_json: JsonOption = False,
 ) -> None:
     """Create the queues with their dead-letter queues and redrive policies, where missing."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from headrace_common.settings import SqsSettings
+    from headrace_common.sqs import ensure_queues, sqs_client
+
     environment = {name.lower(): value for name, value in find_environment().items()}
     try:
         settings = SqsSettings.model_validate(

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import select, update
@@ -18,22 +17,23 @@ from sqlalchemy.orm import Session
 
 from headrace_common.db.models import ApiKey
 from headrace_common.errors import ForbiddenError, NotFoundError, UnauthorizedError
+from headrace_common.scopes import Scope
+
+__all__ = [
+    "CreatedKey",
+    "Principal",
+    "Scope",
+    "authenticate",
+    "create",
+    "list_keys",
+    "revoke",
+]
 
 _PREFIX: Final = "hr"
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
 #: `last_used_at` is written at most this often, so that reading stays cheap.
 _USE_NOTED_EVERY: Final = timedelta(minutes=1)
-
-
-class Scope(StrEnum):
-    """What a key allows."""
-
-    TOKENS_READ = "tokens:read"
-    TOKENS_WRITE = "tokens:write"
-    JOBS_READ = "jobs:read"
-    JOBS_WRITE = "jobs:write"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True)
