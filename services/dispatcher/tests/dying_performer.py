@@ -1,13 +1,13 @@
-"""A process that performs a firing and is killed on the way: `dying_performer.py WHERE WHAT`.
+"""A process that takes up a firing and is killed on the way: `dying_performer.py WHERE WHAT`.
 
-WHERE is `before_commit` or `after_commit`, WHAT is JSON with the settings, the stream, the actor
-and the firing.
+WHERE is `before_commit` or `after_commit`, WHAT is JSON with the settings and the stream.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -21,6 +21,9 @@ from headrace_common.jobs import EventPublisher, JobStore
 from headrace_common.redis_client import redis_client
 from headrace_common.settings import DatabaseSettings, RedisSettings
 from headrace_dispatcher.scheduling.performing import Performing
+
+#: Longest that it waits for a message.
+_LONGEST_SECONDS = 30
 
 
 def _die() -> None:
@@ -48,14 +51,16 @@ def main(where: str, what: str) -> None:
     client = redis_client(redis_settings)
     publisher = _DyingPublisher(client) if where == "after_commit" else EventPublisher(client)
     firings = _DyingFirings if where == "before_commit" else Firings
+    broker = make_broker(redis_settings)
     performing = Performing(
         database,
         JobStore(database, publisher, retention=timedelta(days=1)),
-        make_broker(redis_settings),
+        broker,
         firings(database, dead_after_seconds=60),
         stream=told["stream"],
     )
-    getattr(performing, told["actor"])(told["firing_id"])
+    performing.make_worker(broker).start()
+    time.sleep(_LONGEST_SECONDS)
 
 
 if __name__ == "__main__":

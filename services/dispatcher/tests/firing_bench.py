@@ -1,20 +1,25 @@
 """Schedules and firings of a test's own, and what performs them."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
+from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 
 from headrace_common.broker import make_broker
-from headrace_common.contracts.cctv import PreprocessEntry
+from headrace_common.contracts.cctv import CANCELLED_SUFFIX, PreprocessEntry
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.schedules import (
+    FIRINGS_QUEUE,
     PREPROCESS,
     REANALYSE,
     FiringState,
     OverlapPolicy,
+    PerformFiring,
     TargetContract,
 )
 from headrace_common.db import Camera, Database, Firing, Job, Schedule
@@ -23,8 +28,30 @@ from headrace_common.jobs import Change, EventPublisher, JobStore, NewJob
 from headrace_common.redis_client import redis_client
 from headrace_common.settings import RedisSettings
 from headrace_dispatcher.scheduling.performing import Performing
+from headrace_local.pytest_plugin import LocalServers
 
+#: So soon a worker that is silent counts as dead.
+DEAD_AFTER_SECONDS = 1
 _TO_ITS_END = (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.COMPLETED)
+
+
+@pytest.fixture
+def redis_values(local_servers: LocalServers) -> dict[str, Any]:
+    """Settings of a Redis name space that no other test sees."""
+    return {
+        "redis_url": local_servers.redis_url,
+        "redis_password": local_servers.redis_password,
+        "dramatiq_namespace": f"test-{uuid4().hex}",
+        "dramatiq_heartbeat_timeout_seconds": DEAD_AFTER_SECONDS,
+    }
+
+
+@pytest.fixture
+def firing_bench(database: Database, redis_values: dict[str, Any]) -> "Iterator[FiringBench]":
+    settings = RedisSettings.model_validate(redis_values)
+    made = FiringBench(database, settings, stream=f"stream:{uuid4()}")
+    yield made
+    made.close()
 
 
 class FiringBench:
@@ -41,6 +68,27 @@ class FiringBench:
         self.performing = Performing(
             database, self.store, self.broker, self.firings, stream=self.stream
         )
+
+    def close(self) -> None:
+        self.broker.client.delete(self.stream, f"{self.stream}{CANCELLED_SUFFIX}")
+        self.broker.flush_all()
+        self.broker.close()
+
+    def send(self, contract: TargetContract, firing_id: int) -> None:
+        """Put the message of a firing on its queue."""
+        message: Message[None] = Message(
+            queue_name=contract.queue,
+            actor_name=contract.actor,
+            args=(),
+            kwargs=PerformFiring(firing_id=firing_id).model_dump(mode="json"),
+            options={},
+        )
+        self.broker.declare_queue(contract.queue)
+        self.broker.enqueue(message)
+
+    def held(self) -> int:
+        """Return how many messages of firings Redis holds: waiting, and in anybody's hands."""
+        return int(self.broker.client.hlen(f"{self.broker.namespace}:{FIRINGS_QUEUE}.msgs"))
 
     def schedule(self, name: str = "nightly") -> str:
         """Make a schedule, whose target does not matter here, and return its id."""

@@ -1,18 +1,10 @@
-"""Firings that begin jobs: once each, whatever comes twice or late, and whoever dies when."""
+"""Firings that begin jobs: once each, whatever comes twice or late."""
 
-import json
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
-from dispatcher_scene import Scene
 from firing_bench import FiringBench
 from sqlalchemy import delete, update
 
@@ -25,35 +17,20 @@ from headrace_common.contracts.schedules import (
     FiringState,
     OverlapPolicy,
 )
-from headrace_common.db import Camera, Database, Firing, Schedule
+from headrace_common.db import Camera, Firing, Schedule
 from headrace_common.jobs import Change
 from headrace_common.jobs.cameras import camera_entry
-from headrace_common.settings import DatabaseSettings, RedisSettings
 from headrace_dispatcher.scheduling.performing import job_id_of
-from headrace_local.pytest_plugin import LocalServers
 
 pytestmark = pytest.mark.stack
 
+
+@pytest.fixture
+def bench(firing_bench: FiringBench) -> FiringBench:
+    return firing_bench
+
+
 _TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
-
-
-@pytest.fixture
-def redis_values(local_servers: LocalServers) -> dict[str, Any]:
-    return {
-        "redis_url": local_servers.redis_url,
-        "redis_password": local_servers.redis_password,
-        "dramatiq_namespace": f"test-{uuid4().hex}",
-    }
-
-
-@pytest.fixture
-def bench(database: Database, redis_values: dict[str, Any]) -> Iterator[FiringBench]:
-    settings = RedisSettings.model_validate(redis_values)
-    made = FiringBench(database, settings, stream=f"stream:{uuid4()}")
-    yield made
-    made.broker.client.delete(made.stream, f"{made.stream}{CANCELLED_SUFFIX}")
-    made.broker.flush_all()
-    made.broker.close()
 
 
 def test_a_recording_is_analysed_anew(bench: FiringBench) -> None:
@@ -264,49 +241,3 @@ def test_of_two_that_cancel_each_other_at_once_the_later_stays(bench: FiringBenc
         if firing.job_id and bench.load(firing.job_id).finished_at is None
     ]
     assert open_jobs == [bench.firing(ids[-1]).job_id]
-
-
-@pytest.mark.parametrize("where", ["before_commit", "after_commit"])
-def test_a_process_that_is_killed_on_the_way_loses_and_doubles_nothing(
-    bench: FiringBench,
-    fresh_database: DatabaseSettings,
-    redis_values: dict[str, Any],
-    where: str,
-) -> None:
-    firing_id = bench.fire(PREPROCESS, camera=bench.camera())
-    told = {
-        "redis": redis_values,
-        "database": {"database_url": fresh_database.database_url.get_secret_value()},
-        "stream": bench.stream,
-        "actor": "preprocess",
-        "firing_id": firing_id,
-    }
-    script = Path(__file__).with_name("dying_performer.py")
-    killed = subprocess.run([sys.executable, script, where, json.dumps(told)], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    state = {"before_commit": "sent", "after_commit": "running"}[where]
-    assert bench.firing(firing_id).state == state
-    assert bench.entries() == []
-
-    bench.performing.preprocess(firing_id)  # Dramatiq gives the message to another
-
-    firing = bench.firing(firing_id)
-    assert (firing.state, firing.job_id) == ("running", job_id_of(firing_id))
-    status = {"before_commit": "queued", "after_commit": "queuing"}[where]
-    assert bench.load(firing.job_id).status == status, "`queuing` is put on the stream by a sweep"
-
-
-def test_the_sweep_finds_a_run_whose_message_was_never_sent(
-    scene_with: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene = scene_with(lost_after_seconds=0.01)
-    bench = FiringBench(scene.database, scene.settings, stream=f"stream:{uuid4()}")
-    job_id = bench.job()
-    with monkeypatch.context() as patch:
-        # As a process that is killed after the commit.
-        patch.setattr(bench.performing, "_tell", lambda _begun: None)
-        firing = bench.reanalyse(bench.schedule(), job_id)
-    assert (firing.state, bench.lane_messages(Lane.LOW)) == ("running", 0)
-    assert scene.dispatcher.sweep.round() == 1
-    assert bench.lane_messages(Lane.LOW) == 1
-    assert bench.load(job_id).run == firing.job_run
