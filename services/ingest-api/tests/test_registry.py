@@ -41,7 +41,7 @@ def register(api: IngestApi, name: str) -> Register:
 
 
 def ask(api: IngestApi, camera: str, headers: Any = None, **body: Any) -> httpx.Response:
-    return api.client.post(f"/cctv/{camera}/preprocess", json=body, headers=headers)
+    return api.client.post(f"/cctv/{camera}/preprocess", json=body or None, headers=headers)
 
 
 def entry_of(backend: Backend, answer: httpx.Response) -> dict[str, str]:

@@ -74,8 +74,8 @@ def cameras_router(jobs: CameraJobs) -> APIRouter:
     )
     def preprocess(
         cctv_id: CameraId,
-        asked: CameraRequest,
         caller: Annotated[Principal, Depends(requires(Scope.JOBS_WRITE))],
+        asked: CameraRequest | None = None,
         idempotency_key: Annotated[
             str | None,
             Header(description="1 to 255 printable characters: repeat a request safely with it"),
@@ -86,6 +86,7 @@ def cameras_router(jobs: CameraJobs) -> APIRouter:
         The answer comes once the job is accepted; follow it by its id. While Redis is away it is
         `queuing`, and goes onto the stream by itself later.
         """
+        asked = asked or CameraRequest()
         wish = CameraWish(
             cctv_id=cctv_id,
             hls=asked.hls,
