@@ -22,7 +22,7 @@ from headrace_dispatcher.scheduling.triggers import (
 )
 
 _DAY: Final = timedelta(days=1)
-#: Farthest that a day which is no exception is looked for, in years.
+#: Longest that a calendar may leave nothing before that counts as for ever, in years.
 _YEARS: Final = 50
 
 
@@ -119,7 +119,7 @@ class Timing:
             reopened = self.exceptions.first_open(day)
             if reopened == day:
                 return found
-            if reopened is None or found.year > horizon:
+            if reopened is None or reopened.year > horizon:
                 return None
             # Never back: a change of the clock may show the end of a day again.
             found = self.times.after(max(self._start_of(reopened) - TICK, found))
