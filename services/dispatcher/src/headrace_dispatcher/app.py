@@ -42,7 +42,9 @@ from headrace_dispatcher.lanes import LaneBroker
 from headrace_dispatcher.queues import Queues, queues_router
 from headrace_dispatcher.rollout.process import RolloutProcess
 from headrace_dispatcher.routing import Routing
+from headrace_dispatcher.scheduling.built_in import built_in_schedules, seed_built_in
 from headrace_dispatcher.scheduling.performing import Performing
+from headrace_dispatcher.scheduling.process import Scheduler
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
@@ -145,6 +147,13 @@ class Dispatcher:
             namespace=self.broker.namespace,
             stream=settings.redis_stream,
         )
+        built_in = built_in_schedules(settings)
+        self.scheduler = Scheduler(
+            self.database,
+            self.broker,
+            settings,
+            at_election=[lambda session: seed_built_in(session, built_in)],
+        )
         #: Everything that is done again and again beside the lanes.
         self.repeaters = [
             Repeater("paused_stream", self.queues.mirror),
@@ -172,9 +181,11 @@ class Dispatcher:
         _warn_of(self.settings)
         self.gate.look()
         self.rollout.start(self.make_asking)
-        self.worker.start()
-        self.chores.start()
-        self.performer.start()
+        if self.settings.takes_jobs:
+            self.worker.start()
+            self.chores.start()
+            self.performer.start()
+        self.scheduler.start()
         for repeater in self.repeaters:
             repeater.start()
 
@@ -182,10 +193,13 @@ class Dispatcher:
         """Finish what is in hand, hand the rest back, and close every connection."""
         for repeater in self.repeaters:
             repeater.ask_to_stop()
-        self.chores.ask_to_stop()
-        self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
-        self.performer.stop(grace_seconds=_STEP_GRACE_SECONDS)
-        self.chores.stop(grace_seconds=_STEP_GRACE_SECONDS)
+        # Another leads while this process ends.
+        self.scheduler.stop()
+        if self.settings.takes_jobs:
+            self.chores.ask_to_stop()
+            self.worker.stop(grace_seconds=self.settings.shutdown_grace_seconds)
+            self.performer.stop(grace_seconds=_STEP_GRACE_SECONDS)
+            self.chores.stop(grace_seconds=_STEP_GRACE_SECONDS)
         until = time.monotonic() + _STEP_GRACE_SECONDS
         for repeater in self.repeaters:
             repeater.join(timeout_seconds=max(0.0, until - time.monotonic()))
@@ -194,6 +208,16 @@ class Dispatcher:
         self.dead_letters.close()
         self.broker.close()
         self.database.close()
+
+    def worker_checks(self) -> list[Check]:
+        """Return the checks of what takes messages, if this process does."""
+        if not self.settings.takes_jobs:
+            return []
+        return [
+            Check("worker", self.worker.check),
+            Check("chores", self.chores.check),
+            Check("performer", self.performer.check),
+        ]
 
     def lane_messages(self, lane: Lane) -> int:
         """Return how many messages Redis holds for `lane`."""
@@ -253,9 +277,8 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         service="dispatcher",
         description="Takes jobs off the lanes and hands them to the analysis servers.",
         alive=[
-            Check("worker", dispatcher.worker.check),
-            Check("chores", dispatcher.chores.check),
-            Check("performer", dispatcher.performer.check),
+            *dispatcher.worker_checks(),
+            *dispatcher.scheduler.checks(),
             Check("bridge", dispatcher.bridge.check),
             *(Check(repeater.name, repeater.check_alive) for repeater in dispatcher.repeaters),
             *dispatcher.rollout.checks(),
@@ -263,6 +286,7 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         ready=[
             Check("database", dispatcher.database.ping),
             Check("redis", dispatcher.broker.client.ping),
+            Check("scheduler", dispatcher.scheduler.check, required=False),
             *(
                 Check(circuit.dependency, circuit_check(circuit), required=False)
                 for circuit in dispatcher.circuits.outside()

@@ -13,6 +13,7 @@ from headrace_common.settings import (
 )
 from headrace_dispatcher.chores.settings import HouseKeepingSettings
 from headrace_dispatcher.dead.settings import DeadLetterSettings
+from headrace_dispatcher.scheduling.settings import SchedulerSettings
 
 
 class DispatcherSettings(
@@ -20,6 +21,7 @@ class DispatcherSettings(
     DatabaseSettings,
     DeadLetterSettings,
     HouseKeepingSettings,
+    SchedulerSettings,
     WebhookSettings,
     CircuitSettings,
 ):

@@ -111,9 +111,9 @@ class Database:
             sqlalchemy.exc.SQLAlchemyError: there is none to be had.
         """
         connection = self._engine.connect()
+        driver = connection.connection.driver_connection
         connection.detach()
         try:
-            driver = connection.connection.driver_connection
             assert isinstance(driver, ImpatientConnection)  # noqa: S101 - `connect` made it
             patience = silent_seconds / 2
             driver.set_patience(sign_of_life_seconds=patience, statement_seconds=patience)

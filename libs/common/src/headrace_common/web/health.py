@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ class Check:
     """Something a service needs, or a part of it that must be alive.
 
     Attributes:
-        probe: raises when it is not well.
+        probe: raises when it is not well; a text that it returns is told to everybody.
         required: whether the service cannot take traffic without it.
     """
 
@@ -35,6 +35,7 @@ class CheckView(BaseModel):
     required: bool
     seconds: float
     error: str | None = None
+    detail: str | None = Field(default=None, description="What it says of itself")
 
 
 class HealthView(BaseModel):
@@ -114,11 +115,18 @@ def _run(service: str, checks: Sequence[Check]) -> HealthView:
 def _probe(check: Check) -> CheckView:
     started = time.perf_counter()
     error: str | None = None
+    told: object = None
     try:
-        check.probe()
+        told = check.probe()
     except Exception as failure:  # noqa: BLE001 - whatever it raises is the answer
         # Only the kind goes out: health is open to all, and messages may name hosts and users.
         error = type(failure).__name__
         log.warning("health.check_failed", check=check.name, error=str(failure)[:500])
     seconds = round(time.perf_counter() - started, 4)
-    return CheckView(ok=error is None, required=check.required, seconds=seconds, error=error)
+    return CheckView(
+        ok=error is None,
+        required=check.required,
+        seconds=seconds,
+        error=error,
+        detail=told if isinstance(told, str) else None,
+    )

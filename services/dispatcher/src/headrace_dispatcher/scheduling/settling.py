@@ -1,0 +1,175 @@
+"""Ending firings whose job has ended, and finding those that nobody works on."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
+
+from headrace_common.broker import QueueUnavailableError, lost_messages
+from headrace_common.contracts.schedules import target_contracts
+from headrace_dispatcher.scheduling.metrics import FIRINGS_ENDED
+from headrace_dispatcher.scheduling.settings import SchedulerSettings
+
+log = structlog.get_logger()
+
+#: How often firings are looked for that nobody works on.
+_LOOK_SECONDS: Final = 5.0
+#: Firings whose messages are looked for at once.
+_BATCH: Final = 500
+#: Most times that a firing is sent whose message is lost each time.
+_MOST_SENDINGS: Final = 10
+#: Most times that house-keeping is begun which does not end.
+_MOST_BEGINNINGS: Final = 3
+
+_END_WITH_JOB: Final = text("""
+UPDATE firings SET finished_at = clock_timestamp(),
+    state = CASE jobs.status WHEN 'completed' THEN 'succeeded' WHEN 'cancelled' THEN 'cancelled'
+        ELSE 'failed' END,
+    reason = CASE jobs.status WHEN 'failed' THEN left(concat_ws(': ', jobs.error_code,
+        jobs.error_message), 500) END
+FROM jobs
+WHERE firings.finished_at IS NULL AND firings.job_id IS NOT NULL AND firings.state = 'running'
+    AND jobs.id = firings.job_id AND jobs.run >= coalesce(firings.job_run, 1)
+    AND jobs.finished_at IS NOT NULL
+RETURNING firings.state
+""")
+_END_WITHOUT_JOB: Final = text("""
+UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'job_gone'
+WHERE finished_at IS NULL AND job_id IS NOT NULL AND state = 'running'
+    AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = firings.job_id)
+RETURNING state
+""")
+_END_UNKNOWN: Final = text("""
+UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'target_unknown'
+WHERE state = 'pending' AND target <> ALL(:known)
+    AND fired_at < clock_timestamp() - make_interval(secs => :timeout)
+RETURNING state
+""")
+_BEGIN_ANEW: Final = text("""
+UPDATE firings SET reason = 'timed_out',
+    state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
+    finished_at = CASE WHEN tries < :most THEN NULL ELSE clock_timestamp() END
+WHERE finished_at IS NULL AND state = 'running' AND job_id IS NULL
+    AND started_at < clock_timestamp() - make_interval(secs => :timeout)
+RETURNING state
+""")
+_NOT_TAKEN: Final = text("""
+SELECT id, target, message_id FROM firings
+WHERE finished_at IS NULL AND state = 'sent'
+    AND sent_at < clock_timestamp() - make_interval(secs => :lost_after) AND id > :after
+ORDER BY id LIMIT :most
+""")
+_SEND_ANEW: Final = text("""
+UPDATE firings SET reason = 'lost',
+    state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
+    finished_at = CASE WHEN tries < :most THEN NULL ELSE clock_timestamp() END
+WHERE message_id = ANY(:lost) AND id = ANY(:ids) AND state = 'sent'
+RETURNING state
+""")
+
+
+@dataclass(frozen=True)
+class _Sent:
+    id: int
+    queue: str
+    message_id: str
+
+
+class Settling:
+    """Looks after open firings in one term. For the leader's thread."""
+
+    def __init__(self, broker: RedisBroker, errands: Executor, settings: SchedulerSettings) -> None:
+        """Make it.
+
+        Args:
+            broker: where messages are looked for.
+            errands: looks for them, beside the leader's thread.
+            settings: how long things may take.
+        """
+        self._broker = broker
+        self._errands = errands
+        self._settings = settings
+        self._look_at = time.monotonic()
+        self._sought: list[_Sent] = []
+        self._sought_to = 0
+        self._lost: Future[list[str]] | None = None
+
+    def step(self, session: Session) -> bool:
+        """Settle what there is to settle, in a transaction of the leader.
+
+        Returns:
+            Whether there is something to send again.
+        """
+        _end(session, _END_WITH_JOB)
+        again = self._note_lost(session)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            _end(session, _END_WITHOUT_JOB)
+            timeout = self._settings.firing_timeout_seconds
+            _end(session, _END_UNKNOWN, known=list(target_contracts()), timeout=timeout)
+            again |= _end(session, _BEGIN_ANEW, most=_MOST_BEGINNINGS, timeout=timeout)
+            self._seek(session)
+        return again
+
+    def _seek(self, session: Session) -> None:
+        if self._lost is not None:
+            return
+        contracts = target_contracts()
+        asked = {
+            "lost_after": self._settings.firing_lost_after_seconds,
+            "after": self._sought_to,
+            "most": _BATCH,
+        }
+        rows = session.execute(_NOT_TAKEN, asked).all()
+        # Where the queue is long, each has its turn.
+        self._sought_to = rows[-1].id if len(rows) == _BATCH else 0
+        self._sought = [
+            _Sent(row.id, contracts[row.target].queue, row.message_id)
+            for row in rows
+            if row.target in contracts
+        ]
+        if self._sought:
+            self._lost = self._errands.submit(self._look_for, self._sought)
+
+    def _look_for(self, sought: Sequence[_Sent]) -> list[str]:
+        lost: list[str] = []
+        for queue in sorted({sent.queue for sent in sought}):
+            ids = [sent.message_id for sent in sought if sent.queue == queue]
+            lost += lost_messages(self._broker, queue, ids)
+        return lost
+
+    def _note_lost(self, session: Session) -> bool:
+        if self._lost is None or not self._lost.done():
+            return False
+        future, self._lost = self._lost, None
+        try:
+            lost = future.result()
+        except QueueUnavailableError as error:
+            log.info("scheduler.messages_not_looked_for", error=str(error))
+            return False
+        if not lost:
+            return False
+        log.warning("scheduler.messages_lost", messages=len(lost))
+        ids = [sent.id for sent in self._sought]
+        return _end(session, _SEND_ANEW, most=_MOST_SENDINGS, ids=ids, lost=lost)
+
+
+def _end(session: Session, statement: TextClause, **asked: Any) -> bool:
+    """Run one of the statements above.
+
+    Returns:
+        Whether some are `pending` now.
+    """
+    again = False
+    for (state,) in session.execute(statement, asked):
+        if state == "pending":
+            again = True
+        else:
+            FIRINGS_ENDED.labels(state=state).inc()
+    return again
