@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,6 +21,9 @@ from headrace_common.contracts.cctv import (
     CctvState,
     PreprocessEntry,
 )
+from headrace_common.contracts.schedules import RECOVER_CAMERA_JOBS
+from headrace_common.repeat import Repeater
+from headrace_common.shifts import Shifts
 from headrace_results.process import ResultsProcess
 
 HLS = "https://camera:pass-word@cam.example.org/live.m3u8?token=se-cret"
@@ -156,12 +160,38 @@ class Streams:
 
 
 @contextmanager
-def in_process(env: dict[str, str], **changes: str) -> Iterator[None]:
+def in_process(env: dict[str, str], **changes: str) -> Iterator[ResultsProcess]:
     """Run the threads of a replica in this process: all of it but the HTTP side."""
     replica = ResultsProcess(settings_of({**env, **changes}))
     replica._start_threads()
     try:
-        yield
+        yield replica
     finally:
         replica._stop_threads()
         replica._close()
+
+
+@contextmanager
+def recovering(*replicas: ResultsProcess) -> Iterator[None]:
+    """Stand for the schedules: have camera jobs be recovered again and again, by all at once."""
+    shifts = Shifts(seconds=60)
+
+    def recover(replica: ResultsProcess) -> float:
+        assert replica._cameras is not None
+        replica._cameras.chores()[RECOVER_CAMERA_JOBS](shifts.begin())
+        return 0.1
+
+    repeaters = [
+        Repeater(f"recover-{number}", partial(recover, replica))
+        for number, replica in enumerate(replicas)
+    ]
+    for repeater in repeaters:
+        repeater.start()
+    try:
+        yield
+    finally:
+        shifts.ask_to_stop()
+        for repeater in repeaters:
+            repeater.ask_to_stop()
+        for repeater in repeaters:
+            repeater.join(timeout_seconds=10)

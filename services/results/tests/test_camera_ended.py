@@ -23,6 +23,7 @@ from headrace_common.db import Job
 from headrace_common.jobs import Change, NewJob
 from headrace_common.jobs.camera_queue import add_entry
 from headrace_common.jobs.cameras import camera_input
+from headrace_common.shifts import Shift, Shifts
 from headrace_results.cameras.apply import CameraState, change_for_entry, changes_for_report
 from headrace_results.cameras.ended import (
     EndedJobs,
@@ -31,7 +32,10 @@ from headrace_results.cameras.ended import (
     tell_cancelled,
     tell_settled,
 )
-from headrace_results.cameras.misses import Misses
+
+
+def a_shift() -> Shift:
+    return Shifts(seconds=60).begin()
 
 
 def end_job(bench: Bench, status: JobStatus, **changes: Any) -> str:
@@ -71,7 +75,6 @@ class Ended:
             plan,
             told,
             stream=self.streams.name,
-            interval_seconds=0,
         )
 
     def cancelled(self) -> set[str]:
@@ -92,11 +95,11 @@ def ended(bench: Bench) -> Ended:
 def test_cancelled_jobs_are_told_again_after_a_flush(bench: Bench, ended: Ended) -> None:
     walk = ended.walk(JobStatus.CANCELLED, tell_cancelled)
     first = end_job(bench, JobStatus.CANCELLED)
-    walk.step()
+    walk.run(a_shift())
     assert first in ended.cancelled()
     bench.redis.delete(f"{ended.streams.name}:cancelled", f"{ended.streams.name}:test:told")
     second = end_job(bench, JobStatus.CANCELLED)
-    walk.step()
+    walk.run(a_shift())
     assert {first, second} <= ended.cancelled()
 
 
@@ -105,12 +108,12 @@ def test_a_job_that_begins_anew_is_not_told_to_be_cancelled(bench: Bench, ended:
     """What was told of its first run is not meant of the second, and is not told again."""
     job_id = end_job(bench, JobStatus.CANCELLED)
     walk = ended.walk(JobStatus.CANCELLED, tell_cancelled)
-    walk.step()
+    walk.run(a_shift())
     again = Change(job_id=job_id, to=JobStatus.QUEUED, message="", starts_run=True)
     bench.store.apply([again])
     fields = entry(jobId=job_id, jobRun="2")
     add_entry(bench.redis, ended.streams.name, PreprocessEntry.parse(fields))
-    walk.step()
+    walk.run(a_shift())
     told: Any = bench.redis.hget(f"{ended.streams.name}:cancelled", job_id)
     assert told.endswith(b" 1")
     assert ended.streams.entries()[-1][1]["jobRun"] == "2"
@@ -122,14 +125,14 @@ def test_what_is_kept_of_a_job_is_told_some_time_after_its_end(bench: Bench, end
     done = end_job(bench, JobStatus.COMPLETED, result=kept)
     failed = end_job(bench, JobStatus.FAILED)
     later = ended.walk(JobStatus.COMPLETED, tell_settled, after=600)
-    later.step()
+    later.run(a_shift())
     assert ended.settled() == {}
     with bench.database.begin() as session:
         ago = Job.finished_at - timedelta(seconds=700)
         session.execute(update(Job).where(Job.id.in_([done, failed])).values(finished_at=ago))
     bench.redis.delete(f"{ended.streams.name}:test:told")
     for status in (JobStatus.COMPLETED, JobStatus.FAILED):
-        ended.walk(status, tell_settled, after=600).step()
+        ended.walk(status, tell_settled, after=600).run(a_shift())
         bench.redis.delete(f"{ended.streams.name}:test:told")
     told = ended.settled()
     assert told[done] == {"job_id": done, "cctv_id": "cam", "run": 1, "folder": kept["folder"]}
@@ -142,10 +145,8 @@ def test_what_a_worker_may_have_stored_too_late_is_looked_at(bench: Bench, ended
     key = f"{ended.streams.name}:suspects"
     bench.redis.sadd(key, failed, "unknown")
     tell = tell_settled(bench.redis, ended.streams.name)
-    suspects = Suspects(
-        bench.redis, bench.database, tell, stream=ended.streams.name, interval_seconds=3
-    )
-    assert suspects.step() == 3
+    suspects = Suspects(bench.redis, bench.database, tell, stream=ended.streams.name)
+    assert suspects.run(a_shift()) == 2
     assert [*ended.settled()] == [failed]
     assert bench.redis.exists(key) == 0
 
@@ -186,18 +187,6 @@ def test_that_a_worker_stopped_changes_no_job() -> None:
     for status in (JobStatus.CANCELLED, JobStatus.PROCESSING):
         [change] = changes_for_report(told, CameraState(status, 30, "1-0"))
         assert change.allowed_from() == frozenset()
-
-
-def test_a_job_is_missing_when_two_looks_in_a_row_say_so() -> None:
-    misses = Misses()
-    assert not misses.again("a", 3)
-    misses.end_round()
-    assert not misses.again("a", 4), "something was said of it meanwhile"
-    misses.end_round()
-    assert misses.again("a", 4)
-    misses.end_round()
-    misses.end_round()
-    assert not misses.again("a", 4), "it was found at the last look"
 
 
 def test_the_folder_of_a_set_tells_the_run() -> None:

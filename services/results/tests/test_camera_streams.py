@@ -28,7 +28,6 @@ def camera_env(service_env: dict[str, str]) -> dict[str, str]:
         "REDIS_STREAM": f"stream:{uuid.uuid4().hex[:8]}",
         "DRAMATIQ_NAMESPACE": f"cameras-{uuid.uuid4().hex[:8]}",
         "CCTV_CLAIM_SECONDS": "1",
-        "CCTV_SWEEP_SECONDS": "0.2",
         "CCTV_UNQUEUED_AFTER_SECONDS": "1",
     }
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from camera_harness import HLS, Streams, entry, in_process, report
+from camera_harness import HLS, Streams, entry, in_process, recovering, report
 from results_harness import Bench
 from sqlalchemy import update
 
@@ -73,10 +73,13 @@ def sweeping(own: Streams, service_env: dict[str, str]) -> Iterator[None]:
     settings = {
         "REDIS_STREAM": own.name,
         "DRAMATIQ_NAMESPACE": f"sweep-{uuid.uuid4().hex[:8]}",
-        "CCTV_SWEEP_SECONDS": "0.1",
         "CCTV_MAX_REQUEUES": "1",
     }
-    with in_process(service_env, **settings), in_process(service_env, **settings):
+    with (
+        in_process(service_env, **settings) as first,
+        in_process(service_env, **settings) as second,
+        recovering(first, second),
+    ):
         yield
 
 

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from anyio import to_thread
 
 from headrace_common.broker import make_broker
+from headrace_common.chores import ChoreWorker
 from headrace_common.contracts import APPLY_REPORT_QUEUE
 from headrace_common.db import Database
 from headrace_common.jobs import EventPublisher, JobStore
@@ -29,6 +31,9 @@ from headrace_results.shadow import ShadowComparer, tolerance_of
 from headrace_results.stream import EventStreams
 from headrace_results.sweep import Sweep
 from headrace_results.webhook import WebhookReceiver
+
+#: What a chore under way gets to come to its end, once all others have.
+_CHORE_GRACE_SECONDS: Final = 5.0
 
 
 class ResultsProcess:
@@ -65,6 +70,9 @@ class ResultsProcess:
             if settings.cctv_enabled
             else None
         )
+        self._chores = (
+            ChoreWorker(settings, self.database, self._cameras.chores()) if self._cameras else None
+        )
         self._repeaters = [self._sweep(applier, shadows), *self._result_queue()]
         if self._cameras is not None:
             self._repeaters += self._cameras.repeaters
@@ -74,6 +82,7 @@ class ResultsProcess:
         """Return the checks of what must run in this process."""
         return [
             Check("report_worker", self._worker.check),
+            *([Check("chores", self._chores.check)] if self._chores else ()),
             Check("event_hub", self._check_hub),
             *(Check(repeater.name, repeater.check_alive) for repeater in self._repeaters),
         ]
@@ -104,6 +113,8 @@ class ResultsProcess:
 
     def _start_threads(self) -> None:
         self._worker.start()
+        if self._chores is not None:
+            self._chores.start()
         for repeater in self._repeaters:
             repeater.start()
 
@@ -111,7 +122,11 @@ class ResultsProcess:
         grace = self._settings.shutdown_grace_seconds
         for repeater in self._repeaters:
             repeater.ask_to_stop()
+        if self._chores is not None:
+            self._chores.ask_to_stop()
         self._worker.stop(grace_seconds=grace)
+        if self._chores is not None:
+            self._chores.stop(grace_seconds=_CHORE_GRACE_SECONDS)
         for repeater in self._repeaters:
             repeater.join(timeout_seconds=grace)
 

@@ -88,9 +88,6 @@ class ResultsSettings(
     cctv_unqueued_after_seconds: float = Field(
         default=30, gt=0, description="The same for a job that was accepted while Redis was away"
     )
-    cctv_sweep_seconds: float = Field(
-        default=10, gt=0, description="How often such jobs are looked for"
-    )
     cctv_remains_after_seconds: float = Field(
         default=600,
         gt=0,
@@ -169,7 +166,7 @@ class ResultsSettings(
     @model_validator(mode="after")
     def _connections_suffice(self) -> Self:
         # Besides them the sweep, the result queue and at least one request need a connection;
-        # the readers of the two streams one each, and the sweep of camera jobs two.
+        # the readers of the two streams one each, and house-keeping two.
         needed = self.results_worker_threads + self.sse_database_threads + 2
         needed += 4 if self.cctv_enabled else 0
         if self.database_pool_size <= needed:

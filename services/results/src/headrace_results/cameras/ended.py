@@ -5,7 +5,6 @@ have been away, or was flushed since. And some time after their end all jobs, wi
 their result, so that what else their run left in Swift is removed.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +25,7 @@ from headrace_common.contracts.cctv import (
 )
 from headrace_common.db import Database, Job
 from headrace_common.jobs.camera_queue import cancel_jobs
+from headrace_common.shifts import Shift
 
 log = structlog.get_logger()
 
@@ -72,7 +72,6 @@ class EndedJobs:
         tell: Tell,
         *,
         stream: str,
-        interval_seconds: float,
     ) -> None:
         """Make it; `tell` gets the rows."""
         self._client = client
@@ -80,23 +79,29 @@ class EndedJobs:
         self._walk = walk
         self._tell = tell
         self._mark = f"{stream}:{walk.name}:told"
-        self._interval_seconds = interval_seconds
-        self._after: tuple[datetime, str] | None = None
-        self._upto = datetime.min.replace(tzinfo=UTC)
-        self._due = 0.0
 
-    def step(self) -> float:
-        """Tell of the next jobs, if it is time.
-
-        Returns:
-            Seconds until the next step: none while there is more.
+    def run(self, shift: Shift) -> int:
+        """Tell of those that have ended since the last time, and return how many these are.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        if (left := self._due - time.monotonic()) > 0:
-            return left
-        after = self._after or self._begun_round()
+        after, upto = self._span()
+        told = 0
+        while True:
+            jobs = self._told(after, upto)
+            told += len(jobs)
+            finished_at = jobs[-1].finished_at if jobs else None
+            if len(jobs) < _BATCH or finished_at is None:
+                self._note(upto)
+                return told
+            if shift.is_over():
+                self._note(finished_at)
+                return told
+            after = finished_at, jobs[-1].id
+
+    def _told(self, after: tuple[datetime, str], upto: datetime) -> Sequence[Job]:
+        """Tell of the next jobs, and return them."""
         with self._database.begin() as session:
             jobs = session.scalars(
                 select(Job)
@@ -104,33 +109,30 @@ class EndedJobs:
                     Job.kind == JobKind.CCTV_PREPROCESS,
                     Job.status.in_(self._walk.statuses),
                     tuple_(Job.finished_at, Job.id) > after,
-                    Job.finished_at <= self._upto,
+                    Job.finished_at <= upto,
                 )
                 .order_by(Job.finished_at, Job.id)
                 .limit(_BATCH)
                 .with_for_update(read=True, skip_locked=True)
             ).all()
             self._tell(jobs)
-            last = (jobs[-1].finished_at, jobs[-1].id) if len(jobs) == _BATCH else None
-        if last is not None and last[0] is not None:
-            self._after = (last[0], last[1])
-            return 0.0
-        self._after = None
-        # Only if it is there: a server that was flushed during the round begins at the beginning.
-        self._client.set(self._mark, self._upto.isoformat(), xx=True)
-        self._due = time.monotonic() + self._interval_seconds
-        return self._interval_seconds
+        return jobs
 
-    def _begun_round(self) -> tuple[datetime, str]:
+    def _note(self, upto: datetime) -> None:
+        # Only if it is there: a server that was flushed meanwhile begins at the beginning.
+        self._client.set(self._mark, upto.isoformat(), xx=True)
+
+    def _span(self) -> tuple[tuple[datetime, str], datetime]:
+        """Return after which job, and up to which end, there may be something to tell."""
         with self._database.begin() as session:
             now = session.scalars(select(func.now())).one()
-        self._upto = now - self._walk.after
+        upto = now - self._walk.after
         mark: Any = self._client.get(self._mark)
-        since = self._upto - self._walk.history if mark is None else _moment(mark)
+        since = upto - self._walk.history if mark is None else _moment(mark)
         if mark is None:
             self._client.set(self._mark, since.isoformat(), nx=True)
         overlap = max(_OVERLAP - self._walk.after, timedelta(0))
-        return since - overlap, ""
+        return (since - overlap, ""), upto
 
 
 class Suspects:
@@ -143,33 +145,32 @@ class Suspects:
         tell: Tell,
         *,
         stream: str,
-        interval_seconds: float,
     ) -> None:
         """Make it; `tell` gets those that have ended. The others are told at their end."""
         self._client = client
         self._database = database
         self._tell = tell
         self._key = f"{stream}{SUSPECTS_SUFFIX}"
-        self._interval_seconds = interval_seconds
 
-    def step(self) -> float:
-        """Look at some.
-
-        Returns:
-            Seconds until the next step.
+    def run(self, shift: Shift) -> int:
+        """Look at all of them, and return how many there were.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        members: Any = self._client.srandmember(self._key, _BATCH)
-        if members:
+        looked_at = 0
+        final = [status for status in JobStatus if status.is_final]
+        while not shift.is_over():
+            members: Any = self._client.srandmember(self._key, _BATCH)
+            if not members:
+                break
             ids = [member.decode(errors="replace") for member in members]
             with self._database.begin() as session:
-                final = [status for status in JobStatus if status.is_final]
                 query = select(Job).where(Job.id.in_(ids), Job.status.in_(final))
                 self._tell(session.scalars(query.with_for_update(read=True)).all())
             self._client.srem(self._key, *members)
-        return self._interval_seconds
+            looked_at += len(members)
+        return looked_at
 
 
 def tell_cancelled(client: redis.Redis, stream: str) -> Tell:

@@ -1,16 +1,24 @@
-"""The threads of the camera path: one reader for each stream, and the sweep."""
+"""The camera path: a reader for each stream, and the house-keeping."""
 
 from datetime import timedelta
 from typing import Final
 
 import redis
+from pydantic import JsonValue
 
+from headrace_common.chores import ShiftChore
 from headrace_common.contracts import JobStatus
 from headrace_common.contracts.cctv import REPORTS_SUFFIX, RESULTS_GROUP
+from headrace_common.contracts.schedules import (
+    RECOVER_CAMERA_JOBS,
+    TRIM_STREAMS,
+    TargetContract,
+)
 from headrace_common.db import Database
 from headrace_common.jobs import JobStore
 from headrace_common.redis_client import reading_redis_client
 from headrace_common.repeat import Repeater
+from headrace_common.shifts import Shift
 from headrace_results.actors import ReportQueue
 from headrace_results.cameras.ended import (
     CANCELLED_HISTORY,
@@ -26,6 +34,7 @@ from headrace_results.cameras.groups import GroupReader, Take
 from headrace_results.cameras.recovery import LostLimits
 from headrace_results.cameras.report_intake import ReportIntake
 from headrace_results.cameras.sweep import CameraSweep
+from headrace_results.cameras.trimming import Trimming
 from headrace_results.cameras.whereabouts import Whereabouts
 from headrace_results.settings import ResultsSettings
 
@@ -51,7 +60,7 @@ class Cameras:
         whereabouts = Whereabouts(client, stream=stream, workers=settings.redis_group)
         entries = EntryIntake(client, database, store, whereabouts, stream=stream)
         reports = ReportIntake(client, database, store, queue, stream=stream)
-        sweep = CameraSweep(
+        self._sweep = CameraSweep(
             client,
             database,
             store,
@@ -62,33 +71,35 @@ class Cameras:
                 unqueued_after=timedelta(seconds=settings.cctv_unqueued_after_seconds),
                 max_requeues=settings.cctv_max_requeues,
             ),
-            interval_seconds=settings.cctv_sweep_seconds,
         )
-        # One after the other, so that they take no more connections than one of them.
-        sweeps: list[CameraSweep | EndedJobs | Suspects] = [
-            sweep,
-            *self._ended(client, database),
-            Suspects(
-                client,
-                database,
-                tell_settled(client, stream),
-                stream=stream,
-                interval_seconds=settings.cctv_sweep_seconds,
-            ),
-        ]
+        self._cancelled, self._settled = self._ended(client, database)
+        self._suspects = Suspects(client, database, tell_settled(client, stream), stream=stream)
+        self._trimming = Trimming(client, stream=stream, workers=settings.redis_group)
         self.repeaters = [
             Repeater("camera_entries", self._reader(stream, entries.take).step),
             Repeater("camera_reports", self._reader(stream + REPORTS_SUFFIX, reports.take).step),
-            Repeater("camera_sweep", lambda: min(each.step() for each in sweeps)),
         ]
+
+    def chores(self) -> dict[TargetContract, ShiftChore]:
+        """Return the house-keeping of camera jobs."""
+        return {RECOVER_CAMERA_JOBS: self._recover, TRIM_STREAMS: self._trimming.run}
 
     def close(self) -> None:
         """Close the connections of the readers, whose threads have ended."""
         for client in self._readers:
             client.close()
 
+    def _recover(self, shift: Shift) -> dict[str, JsonValue]:
+        # One after the other, so that they take no more connections than one of them.
+        return {
+            **self._sweep.run(shift),
+            "cancelled_told": self._cancelled.run(shift),
+            "settled_told": self._settled.run(shift),
+            "suspects": self._suspects.run(shift),
+        }
+
     def _ended(self, client: redis.Redis, database: Database) -> list[EndedJobs]:
-        """Return what tells Redis of jobs that have ended."""
+        """Return what tells Redis of jobs that were cancelled, and of all that have ended."""
         settings, stream = self._settings, self._settings.redis_stream
         cancelled = Walk(
             name="cancelled",
@@ -103,14 +114,7 @@ class Cameras:
             history=SETTLED_HISTORY,
         )
         return [
-            EndedJobs(
-                client,
-                database,
-                walk,
-                tell(client, stream),
-                stream=stream,
-                interval_seconds=settings.cctv_sweep_seconds,
-            )
+            EndedJobs(client, database, walk, tell(client, stream), stream=stream)
             for walk, tell in ((cancelled, tell_cancelled), (settled, tell_settled))
         ]
 

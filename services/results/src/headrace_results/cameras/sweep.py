@@ -1,20 +1,21 @@
 """The sweep of camera jobs: whose entry Redis has lost is put on the stream again.
 
 One replica sweeps at a time. A look at Redis is not one moment: an entry that moves while it is
-looked for is missed. So a job has to be missing at two looks in a row, and the row decides:
-whatever was said of it meanwhile has changed its timeline or waits in the inbox, and then it is
-left alone. Should a job be taken for lost that is not, its second entry does nothing: workers
-drop it beside the first, and find the whole set after it.
+looked for is missed. So a job has to be missing at two looks, and the row decides: whatever was
+said of it meanwhile has changed its timeline or waits in the inbox, and then it is left alone.
+Should a job be taken for lost that is not, its second entry does nothing: workers drop it beside
+the first, and find the whole set after it.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 import redis
 import structlog
-from sqlalchemy import ColumnElement, Interval, case, exists, func, literal, select, text
-from sqlalchemy.orm import Session
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, Interval, Select, case, exists, func, literal, select
 
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import MalformedEntryError, PreprocessEntry
@@ -22,9 +23,9 @@ from headrace_common.db import Database, InboxReport, Job
 from headrace_common.jobs import Change, Failure, JobStore, Outcome
 from headrace_common.jobs.camera_queue import add_entry
 from headrace_common.jobs.cameras import camera_entry
+from headrace_common.shifts import Shift
 from headrace_common.telemetry import continue_trace
 from headrace_results import inbox
-from headrace_results.cameras.misses import Misses
 from headrace_results.cameras.recovery import (
     ENTRY_LOST,
     Action,
@@ -41,6 +42,10 @@ log = structlog.get_logger()
 #: Advisory lock of whoever sweeps: "camera" in hex.
 _SWEEP_LOCK: Final = 0x63616D657261
 _BATCH: Final = 500
+#: Who sweeps and is silent for so long, frozen for instance, loses its turn.
+_SILENT_SECONDS: Final = 60.0
+#: Between the two looks that say that an entry is lost.
+_BETWEEN_LOOKS_SECONDS: Final = 1.0
 #: Between two batches of one round: a long backlog takes some of the server's time, not all.
 _BATCH_PAUSE_SECONDS: Final = 0.05
 #: Key of the metadata that counts.
@@ -60,7 +65,6 @@ class CameraSweep:
         *,
         stream: str,
         limits: LostLimits,
-        interval_seconds: float,
     ) -> None:
         """Make it.
 
@@ -71,7 +75,6 @@ class CameraSweep:
             whereabouts: knows what Redis holds.
             stream: of jobs.
             limits: when a job counts as lost.
-            interval_seconds: pause between two rounds.
         """
         self._client = client
         self._database = database
@@ -79,45 +82,79 @@ class CameraSweep:
         self._whereabouts = whereabouts
         self._stream = stream
         self._limits = limits
-        self._interval_seconds = interval_seconds
         self._after = ""
-        self._misses = Misses()
 
-    def step(self) -> float:
-        """Look at the next batch, if nobody else does.
-
-        Returns:
-            Seconds until the next step: none while there is more.
+    def run(self, shift: Shift) -> dict[str, JsonValue]:
+        """Look at every silent job, if nobody else does, and return what was done.
 
         Raises:
             redis.RedisError: Redis is away, which says nothing of the entries.
+            sqlalchemy.exc.SQLAlchemyError: Postgres is, or gave the turn to another.
         """
-        with self._database.begin() as session:
-            mine = text("SELECT pg_try_advisory_xact_lock(:key)")
-            if not session.scalar(mine, {"key": _SWEEP_LOCK}):
-                return self._interval_seconds
-            silent = self._silent(session)
-            held = self._whereabouts.held({job.id: job.queue_message_id for job in silent})
-            for job in silent:
-                if job.id not in held and self._is_lost(job):
-                    self._recover(job)
-        if len(silent) == _BATCH:
-            self._after = silent[-1].id
-            return _BATCH_PAUSE_SECONDS
-        self._after = ""
-        self._misses.end_round()
-        return self._interval_seconds
+        done: Counter[str] = Counter()
+        with self._database.alone(_SWEEP_LOCK, silent_seconds=_SILENT_SECONDS) as alive:
+            if alive is None:
+                return {"under_way": True}
+            missing = self._first_look(shift, alive, done)
+            if missing:
+                shift.pause(_BETWEEN_LOOKS_SECONDS)
+                self._second_look(missing, shift, alive, done)
+        return {action.value: done[action] for action in Action}
 
-    def _is_lost(self, job: Job) -> bool:
-        """Whether a job that was not found counts as lost; a second look decides.
+    def _first_look(
+        self, shift: Shift, alive: Callable[[], None], done: Counter[str]
+    ) -> dict[str, int]:
+        """Return the jobs that are nowhere, with the number of their newest event.
 
-        One that never got onto the stream is told of its row, not of a look.
+        One that never got onto the stream is told of its row: no second look is needed.
         """
-        never_queued = job.status == JobStatus.QUEUING
-        return never_queued or self._misses.again(job.id, job.event_sequence)
+        missing: dict[str, int] = {}
+        for jobs in self._batches(shift):
+            alive()
+            for job in jobs:
+                if job.status == JobStatus.QUEUING:
+                    self._recover(job, done)
+                else:
+                    missing[job.id] = job.event_sequence
+        return missing
 
-    def _silent(self, session: Session) -> Sequence[Job]:
-        """Return the next jobs of which nothing was heard for too long, and nothing waits."""
+    def _batches(self, shift: Shift) -> Iterator[list[Job]]:
+        """Go through the silent jobs, and yield those that Redis does not hold."""
+        while True:
+            with self._database.begin() as session:
+                query = self._silent().where(Job.id > self._after).order_by(Job.id).limit(_BATCH)
+                silent = session.scalars(query).all()
+            yield self._not_held(silent)
+            self._after = silent[-1].id if len(silent) == _BATCH else ""
+            if not self._after or shift.is_over():
+                return
+            shift.pause(_BATCH_PAUSE_SECONDS)
+
+    def _second_look(
+        self,
+        missing: Mapping[str, int],
+        shift: Shift,
+        alive: Callable[[], None],
+        done: Counter[str],
+    ) -> None:
+        ids = list(missing)
+        for start in range(0, len(ids), _BATCH):
+            if shift.is_over():
+                return
+            alive()
+            with self._database.begin() as session:
+                query = self._silent().where(Job.id.in_(ids[start : start + _BATCH]))
+                silent = session.scalars(query).all()
+            unchanged = [job for job in silent if job.event_sequence == missing[job.id]]
+            for job in self._not_held(unchanged):
+                self._recover(job, done)
+
+    def _not_held(self, jobs: Sequence[Job]) -> list[Job]:
+        held = self._whereabouts.held({job.id: job.queue_message_id for job in jobs})
+        return [job for job in jobs if job.id not in held]
+
+    def _silent(self) -> Select[Job]:
+        """Return the query for jobs of which nothing was heard for too long, and nothing waits."""
         may_be_silent = case(
             *(
                 (Job.status == status, literal(self._limits.silence(status), Interval))
@@ -125,20 +162,14 @@ class CameraSweep:
             ),
             else_=literal(timedelta(days=36_500), Interval),
         )
-        return session.scalars(
-            select(Job)
-            .where(
-                Job.kind == JobKind.CCTV_PREPROCESS,
-                Job.status.in_(_SWEPT),
-                Job.updated_at + may_be_silent < func.now(),
-                Job.id > self._after,
-                ~_told(),
-            )
-            .order_by(Job.id)
-            .limit(_BATCH)
-        ).all()
+        return select(Job).where(
+            Job.kind == JobKind.CCTV_PREPROCESS,
+            Job.status.in_(_SWEPT),
+            Job.updated_at + may_be_silent < func.now(),
+            ~_told(),
+        )
 
-    def _recover(self, job: Job) -> None:
+    def _recover(self, job: Job, done: Counter[str]) -> None:
         entry = _entry_of(job)
         requeues = int(job.meta.get(REQUEUES, 0))
         lost = LostJob(JobStatus(job.status), requeues, readable=entry is not None)
@@ -148,6 +179,7 @@ class CameraSweep:
             if outcomes:
                 log.warning("camera.job_recovered", action=plan.action.value, reason=plan.reason)
                 CAMERA_JOBS_RECOVERED.labels(action=plan.action.value).inc()
+                done[plan.action] += 1
         self._store.publish(outcomes)
 
     def _changed(self, job: Job, plan: Recovery, entry: PreprocessEntry | None) -> list[Outcome]:
