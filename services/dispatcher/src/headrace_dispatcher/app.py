@@ -45,6 +45,7 @@ from headrace_dispatcher.routing import Routing
 from headrace_dispatcher.scheduling.built_in import built_in_schedules, seed_built_in
 from headrace_dispatcher.scheduling.performing import Performing
 from headrace_dispatcher.scheduling.process import Scheduler
+from headrace_dispatcher.scheduling.routes import scheduling_routers
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
@@ -298,6 +299,8 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
     app.include_router(dead_letters_router(dispatcher.database))
     app.include_router(audit_router(dispatcher.database))
     app.include_router(queues_router(dispatcher.queues))
+    for router in scheduling_routers(dispatcher.database):
+        app.include_router(router)
 
     app.include_router(dispatcher.rollout.router())
 

@@ -16,6 +16,8 @@ from headrace_common.errors import UnprocessableError
 _PLACES: Final = frozenset({"body", "query", "path"})
 #: A field that takes one of several models: pydantic names the model after it.
 _UNION: Final = "trigger"
+#: Pydantic's name of a body that cannot be read; its place is a number of characters.
+_NO_JSON: Final = "json_invalid"
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,14 @@ def faults_below(field: str) -> Iterator[None]:
 
 def _faults(errors: Sequence[Any]) -> list[Fault]:
     return [
-        Fault(_field(error["loc"]), error["msg"].removeprefix("Value error, ")) for error in errors
+        Fault(_field(error["type"], error["loc"]), error["msg"].removeprefix("Value error, "))
+        for error in errors
     ]
 
 
-def _field(place: Sequence[str | int]) -> str:
+def _field(kind: str, place: Sequence[str | int]) -> str:
+    if kind == _NO_JSON:
+        return "body"
     parts = [str(part) for part in place]
     if len(parts) > 1 and parts[0] in _PLACES:
         del parts[0]
