@@ -1,7 +1,7 @@
 """The HTTP API as Python calls: problems become `CommandError`, streams resume by themselves."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -71,13 +71,14 @@ class Client:
         *,
         name: str,
         priority: str,
+        begin: Mapping[str, str],
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Upload a recording, streaming it from `file`."""
+        """Upload a recording, streaming it from `file`; `begin` is `run_at`, `delay` or nothing."""
         answer: dict[str, Any] = self.ingest(
             "POST",
             f"/tokens/{token_id}/upload-audio",
-            params={"priority": priority},
+            params={"priority": priority, **begin},
             files={"file": (name, file, "application/octet-stream")},
             headers={"idempotency-key": idempotency_key} if idempotency_key else {},
         )

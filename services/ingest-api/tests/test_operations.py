@@ -83,6 +83,7 @@ def test_a_job_that_begins_later_is_queued_now(api: IngestApi, backend: Backend)
     job_id = make_job(backend.store, Lane.NORMAL, JobStatus.SCHEDULED)
     answer = api.client.post(f"/jobs/{job_id}/retry?run=1").json()
     assert (answer["status"], answer["run"]) == ("queued", 1)
+    assert answer["message"] == "The job is queued now"
     job = backend.job(job_id)
     assert (job.status, job.run, job.progress) == ("queued", 1, 50)
     assert backend.message(Lane.NORMAL, str(job.queue_message_id)) is not None

@@ -19,6 +19,7 @@ from headrace.commands.demo_camera import download, look_at_camera
 from headrace.commands.jobs import print_accepted, send
 from headrace.commands.stack import StackPrinter
 from headrace.connection import Connection
+from headrace.direct.upload import Errand
 from headrace.failures import CommandError, ExitCode
 from headrace.following import follow
 from headrace.output import console, print_fields, print_heading, print_table
@@ -116,7 +117,7 @@ def _extract_pitch(recording: Path, target: Path) -> None:
 
 
 def _run_job(client: Client, recording: Path) -> dict[str, Any]:
-    answer = send(client, recording, TOKEN, Lane.NORMAL, key=None, quiet=False)
+    answer = send(client, Errand(recording, TOKEN, Lane.NORMAL.value), quiet=False)
     print_accepted(answer)
     follow(client, answer["job_id"], as_json=False)
     job: dict[str, Any] = client.results("GET", job_path(answer["job_id"]))

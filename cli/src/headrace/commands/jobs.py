@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from headrace import completion
+from headrace.begin import AtOption, DelayOption, begin_fields
 from headrace.camera_output import print_camera_job
 from headrace.client import Client, job_path
 from headrace.commands.direct import abort_direct, send_direct
@@ -36,6 +37,8 @@ def upload(
         str | None,
         typer.Option(help="Sent along with the one FILE: repeating the command repeats no job."),
     ] = None,
+    at: AtOption = None,
+    delay: DelayOption = None,
     *,
     follow_jobs: Annotated[
         bool, typer.Option("--follow", "-f", help="Watch the jobs until their end.")
@@ -62,13 +65,14 @@ def upload(
         raise CommandError("--idempotency-key goes with one FILE", ExitCode.USAGE)
     if abort and (follow_jobs or not direct):
         raise CommandError("--abort goes with --direct, without --follow", ExitCode.USAGE)
-    how = abort_direct if abort else send_direct if direct else _send_through
+    begin = begin_fields(at, delay)
+    how = abort_direct if abort else send_direct if direct else send
     answers: list[dict[str, Any]] = []
     refusals: list[CommandError] = []
     statuses: list[JobStatus] = []
     with Client() as client:
         for path in files:
-            errand = Errand(path, token, priority.value, idempotency_key, parallel)
+            errand = Errand(path, token, priority.value, idempotency_key, parallel, begin)
             try:
                 answer = how(client, errand, quiet=as_json)
             except CommandError as error:
@@ -102,16 +106,8 @@ def print_accepted(answer: dict[str, Any]) -> None:
     )
 
 
-def _send_through(client: Client, errand: Errand, *, quiet: bool) -> dict[str, Any]:
-    """Upload one file through the API."""
-    lane = Lane(errand.priority)
-    return send(client, errand.path, errand.token, lane, key=errand.idempotency_key, quiet=quiet)
-
-
-def send(
-    client: Client, path: Path, token: str, priority: Lane, *, key: str | None, quiet: bool
-) -> dict[str, Any]:
-    """Upload one file, with a progress bar on a terminal."""
+def send(client: Client, errand: Errand, *, quiet: bool) -> dict[str, Any]:
+    """Upload one file through the API, with a progress bar on a terminal."""
     hidden = quiet or not console.is_terminal
     columns = (
         TextColumn("{task.description}"),
@@ -120,13 +116,18 @@ def send(
         TransferSpeedColumn(),
     )
     with (
-        path.open("rb") as file,
+        errand.path.open("rb") as file,
         Progress(*columns, console=console, transient=True, disable=hidden) as progress,
     ):
-        task = progress.add_task(path.name, total=path.stat().st_size)
+        task = progress.add_task(errand.path.name, total=errand.path.stat().st_size)
         reader = _Counted(file, lambda count: progress.advance(task, count))
         return client.upload(
-            token, reader, name=path.name, priority=priority.value, idempotency_key=key
+            errand.token,
+            reader,
+            name=errand.path.name,
+            priority=errand.priority,
+            begin=errand.begin,
+            idempotency_key=errand.idempotency_key,
         )
 
 
@@ -236,6 +237,8 @@ def print_job(job: dict[str, Any]) -> None:
     print_fields((name, job[name]) for name in fields)
     # The first run is nothing to tell.
     print_fields((name, job[name]) for name in ("run",) if job[name] > 1)
+    # An older results service does not tell it.
+    print_fields((name, job[name]) for name in ("run_at",) if job.get(name))
     names = ("retry_at", "waiting_for", "transport", "trace_id", "created_at")
     print_fields((name, job[name]) for name in names)
     for name in ("input", "metadata", "error", "result"):

@@ -31,7 +31,10 @@ def retry(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Begin jobs anew, from whatever status but uploading; earlier runs do not count any more."""
+    """Begin jobs anew, from whatever status but uploading; earlier runs do not count any more.
+
+    One that is scheduled is queued now.
+    """
     params = {"force": "true"} if force else {}
     with Client() as client:
         _each(

@@ -1,6 +1,7 @@
 """One direct upload from its first byte to its answer, taken up where it was left."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -30,13 +31,18 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Errand:
-    """What is to be uploaded, and where to."""
+    """What is to be uploaded, and where to.
+
+    Attributes:
+        begin: when its job is to begin: `run_at`, `delay` or nothing.
+    """
 
     path: Path
     token: str
     priority: str
     idempotency_key: str | None = None
     parallel: int = 4
+    begin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,7 +65,11 @@ class DirectUpload:
         self._reporter = reporter
         self._size = errand.path.stat().st_size
         self._memory = Memory.of(
-            errand.path, client.connection.ingest_url, errand.token, errand.priority
+            errand.path,
+            client.connection.ingest_url,
+            errand.token,
+            errand.priority,
+            *errand.begin.values(),
         )
         self._tally = Tally()
 
@@ -131,6 +141,7 @@ class DirectUpload:
             "size": self._size,
             "sha256": remembered.sha256,
             "priority": self._errand.priority,
+            **self._errand.begin,
         }
         try:
             view = self._patiently(

@@ -108,4 +108,7 @@ def _add_single(router: APIRouter, deeds: JobDeeds) -> None:
         done = deeds.retry([job_id], By(actor=actor_of(caller)), RetryWish(force=force, run=run))
         for refusal in done.refusals:
             raise refusal.error
-        return RetryAnswer(job_id=job_id, status=done.outcomes[0].status, run=done.runs[job_id])
+        answer = RetryAnswer(job_id=job_id, status=done.outcomes[0].status, run=done.runs[job_id])
+        if not done.restarts[0].change.starts_run:
+            answer.message = "The job is queued now"
+        return answer
