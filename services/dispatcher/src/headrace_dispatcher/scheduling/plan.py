@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
 from headrace_common.contracts.schedules import (
@@ -94,15 +93,13 @@ def plan_firings(
     before = next_fire_at - TICK
     missed = _missed(timing, before, now - policy.grace, policy.misfire_limit)
     firings = _made_up(missed, policy)[:at_most]
-    decided = firings[-1].fire_at if firings else before
-    for occurrence in islice(timing.following(decided), at_most - len(firings)):
-        if occurrence.due_at > now:
-            break
-        firings.append(PlannedFiring(occurrence.fire_at, occurrence.due_at))
-    decided = firings[-1].fire_at if firings else before
+    upcoming = timing.next_after(firings[-1].fire_at if firings else before)
+    while upcoming is not None and upcoming.due_at <= now and len(firings) < at_most:
+        firings.append(PlannedFiring(upcoming.fire_at, upcoming.due_at))
+        upcoming = timing.next_after(upcoming.fire_at)
     if policy.overlap is OverlapPolicy.SKIP:
         firings = _without_overlaps(firings, is_running=is_running)
-    return Plan(tuple(firings), timing.next_after(decided))
+    return Plan(tuple(firings), upcoming)
 
 
 def _missed(timing: Timing, after: datetime, before: datetime, limit: int) -> Missed:

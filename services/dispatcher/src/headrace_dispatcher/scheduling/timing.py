@@ -1,8 +1,10 @@
 """When a schedule fires: its trigger within its start and end, off its calendar's exceptions."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from typing import Any, Final, overload
@@ -22,6 +24,8 @@ from headrace_dispatcher.scheduling.triggers import (
 )
 
 _DAY: Final = timedelta(days=1)
+#: Calendars that are remembered as they were read.
+_REMEMBERED: Final = 64
 #: Longest that a calendar may leave nothing before that counts as for ever, in years.
 _YEARS: Final = 50
 
@@ -204,7 +208,13 @@ def make_timing(
     jitter_seconds: float = 0,
     exceptions: Sequence[Any] = (),
 ) -> Timing:
-    """Return the timing of a schedule that was made at `made_at`, by the database's clock."""
+    """Return the timing of a schedule that was made at `made_at`, by the database's clock.
+
+    `exceptions` are those of its calendar, as a row keeps them.
+
+    Raises:
+        ValueError: the expression of cron, or one of the exceptions, is none.
+    """
     start_at = start_at.astimezone(UTC) if start_at is not None else None
     return Timing(
         times=_times(trigger, time_zone, begun_at=start_at or made_at.astimezone(UTC)),
@@ -213,8 +223,14 @@ def make_timing(
         end_at=end_at.astimezone(UTC) if end_at is not None else None,
         jitter=ticks_of(jitter_seconds),
         zone=time_zone,
-        exceptions=ExceptionDays.read(exceptions),
+        exceptions=_read_days(json.dumps(exceptions)) if exceptions else NO_EXCEPTIONS,
     )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read_days(exceptions: str) -> ExceptionDays:
+    """Read them, or remember them: a thousand schedules of one calendar come due at once."""
+    return ExceptionDays.read(json.loads(exceptions))
 
 
 def _times(trigger: Trigger, zone: str, *, begun_at: datetime) -> Times:
