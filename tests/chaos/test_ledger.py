@@ -32,6 +32,9 @@ def test_a_plan_is_the_same_for_the_same_seed() -> None:
     assert plan != make_plan(8, jobs=300, seconds=60)
     assert {job.way for job in plan} == set(Way)
     assert len({job.cut.wav() for job in plan}) == len(plan), "two recordings are the same"
+    later = [job for job in plan if job.delay is not None]
+    assert later
+    assert not any(job.is_camera or job.retry_after is not None for job in later)
 
 
 def test_a_share_changes_nothing_but_what_it_is_of() -> None:

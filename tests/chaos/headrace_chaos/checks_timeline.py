@@ -5,37 +5,47 @@ code under test agrees with whatever that does.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from headrace_chaos.facts import EventFact, Facts, JobFact, ReportFact
-from headrace_chaos.ledger import Promises
+from headrace_chaos.ledger import Entry, Promises
 from headrace_chaos.violations import Violation, ViolationKind
 
 _RANK: Final = {
     "uploading": 0,
-    "queuing": 1,
-    "queued": 2,
-    "processing": 3,
-    "queued_for_analysis": 4,
-    "completed": 5,
-    "failed": 5,
-    "cancelled": 5,
+    "scheduled": 1,
+    "queuing": 2,
+    "queued": 3,
+    "processing": 4,
+    "queued_for_analysis": 5,
+    "completed": 6,
+    "failed": 6,
+    "cancelled": 6,
 }
 _FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 _FIRST: Final = frozenset({"uploading", "queuing", "queued"})
-#: What may follow `uploading`: without its recording a job goes nowhere else.
-_AFTER_UPLOADING: Final = frozenset({"uploading", "queuing", "queued", "failed", "cancelled"})
+#: What may follow these: without its recording, or before its time, a job goes nowhere else.
+_AFTER: Final = {
+    "uploading": frozenset(
+        {"uploading", "scheduled", "queuing", "queued", "failed", "cancelled"},
+    ),
+    "scheduled": frozenset({"queued", "failed", "cancelled"}),
+}
 _RESTARTED: Final = frozenset({"queuing", "queued"})
 #: Words of analysis servers that mean `completed`.
 _COMPLETED_WORDS: Final = frozenset({"completed", "success", "succeeded", "complete", "done"})
 
 
-def check_timelines(facts: Facts, _promises: Promises) -> Iterator[Violation]:
+def check_timelines(facts: Facts, promises: Promises) -> Iterator[Violation]:
     """Every job's timeline is one that may be."""
     for job in facts.jobs.values():
         events = facts.events.get(job.id, [])
         yield from _sequence(job, events)
         yield from _walk(job, events)
+        promise = promises.jobs.get(job.id)
+        if promise is None or all(deed.what is not Entry.RETRY for deed in promise.deeds):
+            yield from _early(job, events)
     for job_id in facts.events.keys() - facts.jobs.keys():
         yield Violation(ViolationKind.GAP_IN_TIMELINE, job_id, "events of a job without a row")
 
@@ -90,8 +100,18 @@ def _walk(job: JobFact, events: Sequence[EventFact]) -> Iterator[Violation]:
         yield Violation(ViolationKind.GAP_IN_TIMELINE, job.id, sentence)
 
 
+def _early(job: JobFact, events: Sequence[EventFact]) -> Iterator[Violation]:
+    """Compare when it was queued with when it was to be; both by the database's clock."""
+    for previous, event in pairwise(events):
+        if job.run_at is None or (previous.status, event.status) != ("scheduled", "queued"):
+            continue
+        if event.created_at < job.run_at:
+            early = (job.run_at - event.created_at).total_seconds()
+            yield Violation(ViolationKind.BEGAN_EARLY, job.id, f"it was queued {early:.1f} s early")
+
+
 def _restart(event: EventFact, previous: EventFact) -> Iterator[Violation]:
-    if previous.status == "uploading" or event.status not in _RESTARTED:
+    if previous.status in _AFTER or event.status not in _RESTARTED:
         sentence = f"event {event.sequence} restarts from {previous.status} to {event.status}"
         yield Violation(ViolationKind.ILLEGAL_TRANSITION, event.job_id, sentence)
 
@@ -104,7 +124,7 @@ def _step(event: EventFact, previous: EventFact) -> Iterator[Violation]:
         kind = ViolationKind.DOUBLED_END if ends_again else ViolationKind.AFTER_THE_END
         yield Violation(kind, event.job_id, step)
     elif _RANK.get(event.status, -1) < _RANK[previous.status] or (
-        previous.status == "uploading" and event.status not in _AFTER_UPLOADING
+        event.status not in _AFTER.get(previous.status, _RANK)
     ):
         yield Violation(ViolationKind.ILLEGAL_TRANSITION, event.job_id, step)
     if event.progress < previous.progress:

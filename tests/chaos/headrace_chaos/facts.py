@@ -24,6 +24,7 @@ class JobFact:
     error_code: str | None
     event_sequence: int
     discard_at: datetime | None
+    run_at: datetime | None
 
     @property
     def was_accepted(self) -> bool:
@@ -41,6 +42,7 @@ class EventFact:
     status: str
     progress: int
     data: dict[str, Any]
+    created_at: datetime
 
     @property
     def is_ignored(self) -> bool:

@@ -14,11 +14,12 @@ from headrace_common.storage import S3Location
 #: Raw, so that the checks do not stand on the code that they check.
 _JOBS: Final = text("""
 SELECT id, kind, status, progress, run, lane, token_id, input, result, error_code,
-    event_sequence, discard_at
+    event_sequence, discard_at, run_at
 FROM jobs
 """)
 _EVENTS: Final = text("""
-SELECT job_id, sequence, type, status, progress, data FROM job_events ORDER BY job_id, sequence
+SELECT job_id, sequence, type, status, progress, data, created_at
+FROM job_events ORDER BY job_id, sequence
 """)
 _REPORTS: Final = text("""
 SELECT id, job_id, source, payload - 'result' AS payload, applied_at IS NOT NULL AS applied, outcome

@@ -47,6 +47,7 @@ class Shares:
     follow: float = 0.05
     replay: float = 0.04
     too_short: float = 0.03
+    later: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class PlannedJob:
         follow: somebody follows it.
         replay: its reports come once more after its end.
         too_short: it is taken in and cannot be analysed.
+        delay: seconds from its acceptance to its beginning; None: at once.
     """
 
     item: int
@@ -81,6 +83,12 @@ class PlannedJob:
     follow: bool
     replay: bool
     too_short: bool
+    delay: float | None
+
+    @property
+    def begin(self) -> dict[str, str]:
+        """When it is to begin, as the API takes it."""
+        return {} if self.delay is None else {"delay": f"{self.delay:.3f}"}
 
     @property
     def is_camera(self) -> bool:
@@ -118,6 +126,8 @@ def _job(chance: random.Random, item: int, due: float, shares: Shares) -> Planne
     retried = not cancelled and fate < shares.cancel + shares.retry
     replayed = not (cancelled or retried) and fate < shares.cancel + shares.retry + shares.replay
     lane = chance.choices(_LANES, _LANE_WEIGHTS)[0]
+    waits, later = chance.random() * _LONGEST_DELAY_SECONDS, chance.random() < shares.later
+    later = later and not camera
     return PlannedJob(
         item=item,
         due=due,
@@ -128,11 +138,13 @@ def _job(chance: random.Random, item: int, due: float, shares: Shares) -> Planne
         twice=dice["twice"] < shares.twice and way is not Way.DIRECT,
         cancel_after=delay if cancelled else None,
         retry=retried,
-        retry_after=delay if dice["early"] < 0.5 else None,
+        # Who asks for one that has not begun gets its first run, and so no other number.
+        retry_after=delay if dice["early"] < 0.5 and not later else None,
         direct_end=chance.choices(_DIRECT_ENDS, _DIRECT_END_WEIGHTS)[0],
         follow=dice["follow"] < shares.follow and way is not Way.STREAM,
         replay=replayed and not camera and not too_short,
         too_short=too_short,
+        delay=waits if later else None,
     )
 
 

@@ -101,6 +101,19 @@ def _back_to_the_queue(world: World) -> None:
     world.answer(recorded)
 
 
+def _queued_early(world: World) -> None:
+    job = world.later().job_id
+    world.sql("UPDATE jobs SET run_at = run_at + interval '1 hour' WHERE id = :job", job=job)
+
+
+def _begun_without_a_queue(world: World) -> None:
+    job = world.later().job_id
+    world.sql(
+        "UPDATE job_events SET status = 'processing' WHERE job_id = :job AND status = 'queued'",
+        job=job,
+    )
+
+
 def _event_deleted(world: World) -> None:
     job = world.audio().job_id
     world.sql("DELETE FROM job_events WHERE job_id = :job AND sequence = 3", job=job)
@@ -320,7 +333,9 @@ BUGS: Final = (
     Bug(Kind.WRONG_END, "bad recording completed", _bad_recording_completed),
     Bug(Kind.WRONG_END, "bad one failed for another reason", _bad_recording_failed_otherwise),
     Bug(Kind.WRONG_RUN, "done anew unasked", _done_anew_unasked),
+    Bug(Kind.BEGAN_EARLY, "queued before its time", _queued_early),
     Bug(Kind.ILLEGAL_TRANSITION, "back to the queue", _back_to_the_queue),
+    Bug(Kind.ILLEGAL_TRANSITION, "begun without having been queued", _begun_without_a_queue),
     Bug(Kind.GAP_IN_TIMELINE, "event deleted", _event_deleted),
     Bug(Kind.GAP_IN_TIMELINE, "status set without an event", _status_without_event),
     Bug(Kind.PROGRESS_FELL, "progress lowered", _progress_lowered),

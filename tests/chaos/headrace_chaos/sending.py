@@ -98,7 +98,7 @@ class Senders:
             "seconds": job.cut.seconds,
         }
         request = {
-            "params": {"priority": job.lane},
+            "params": {"priority": job.lane, **job.begin},
             "files": {"file": (f"{job.cut.voice}.wav", data)},
         }
         if job.way is Way.DIRECT:

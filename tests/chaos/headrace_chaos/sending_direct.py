@@ -35,7 +35,7 @@ class DirectSender:
     def send(self, job: PlannedJob, data: bytes, promise: dict[str, Any]) -> str | None:
         """Send a recording, and return its job's id; None if it was not accepted."""
         self.ledger.note(Entry.ASKED, **promise)
-        opened = self._opened(promise, data)
+        opened = self._opened(job, promise, data)
         if opened is None:
             return None
         job_id = str(opened["job_id"])
@@ -50,12 +50,15 @@ class DirectSender:
             return None
         return self._completed(job_id, promise)
 
-    def _opened(self, promise: dict[str, Any], data: bytes) -> dict[str, Any] | None:
+    def _opened(
+        self, job: PlannedJob, promise: dict[str, Any], data: bytes
+    ) -> dict[str, Any] | None:
         asked = {
             "filename": "direct.wav",
             "size": len(data),
             "sha256": promise["sha256"],
             "priority": promise["lane"],
+            **job.begin,
         }
         answer = self.asker.ask(
             "ingest-api",

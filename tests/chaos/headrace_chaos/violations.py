@@ -11,6 +11,7 @@ class ViolationKind(StrEnum):
     STUCK = "stuck"  #: it never came to an end
     WRONG_END = "wrong end"  #: it ended otherwise than it had to
     WRONG_RUN = "wrong run"  #: it was done anew oftener, or less often, than somebody asked for
+    BEGAN_EARLY = "began early"  #: before the time that its client asked for
     ILLEGAL_TRANSITION = "illegal transition"
     GAP_IN_TIMELINE = "gap in the timeline"  #: of the sequence, or the row says something else
     PROGRESS_FELL = "progress fell"

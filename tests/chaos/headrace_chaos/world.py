@@ -167,6 +167,7 @@ class World:
         self.audio(ends=JobStatus.FAILED)
         self.cancelled()
         self.done_anew()
+        self.later()
         self.never_accepted()
         self.camera()
         self.followed()
@@ -194,6 +195,13 @@ class World:
         self.begin_anew(recorded)
         return recorded
 
+    def later(self) -> Recorded:
+        """Have a job begin later."""
+        recorded = self.upload(scheduled=True)
+        self.work(recorded)
+        self.answer(recorded)
+        return recorded
+
     def begin_anew(self, recorded: Recorded) -> None:
         """Bring a job that has ended through its next run."""
         self.change(recorded.job_id, JobStatus.QUEUED, starts_run=True)
@@ -216,7 +224,12 @@ class World:
         return recorded
 
     def upload(
-        self, *, ends: JobStatus = JobStatus.COMPLETED, told: bool = True, data: bytes | None = None
+        self,
+        *,
+        ends: JobStatus = JobStatus.COMPLETED,
+        told: bool = True,
+        data: bytes | None = None,
+        scheduled: bool = False,
     ) -> Recorded:
         """Take a recording in, up to its queue.
 
@@ -224,6 +237,7 @@ class World:
             ends: how it has to end.
             told: whether the client was.
             data: instead of a recording of its own.
+            scheduled: whether it is to begin later, which has come.
         """
         recorded = self._recorded(ends=ends, data=data)
         self.s3.put_object(Bucket=self.bucket, Key=recorded.key, Body=recorded.data)
@@ -231,7 +245,10 @@ class World:
         sha256 = sha256_of(recorded.data)
         known: dict[str, Any] = {"bytes": len(recorded.data), "sha256": sha256}
         self.change(recorded.job_id, JobStatus.UPLOADING, progress=30, input=known)
-        self.change(recorded.job_id, JobStatus.QUEUING)
+        if scheduled:
+            self.change(recorded.job_id, JobStatus.SCHEDULED, run_at=datetime.now(UTC))
+        else:
+            self.change(recorded.job_id, JobStatus.QUEUING)
         if told:
             self.note(Entry.ACCEPTED, recorded, **recorded.promise)
         self.change(recorded.job_id, JobStatus.QUEUED)
