@@ -76,11 +76,15 @@ class FiringBench:
 
     def send(self, contract: TargetContract, firing_id: int) -> None:
         """Put the message of a firing on its queue."""
+        self.send_raw(contract, PerformFiring(firing_id=firing_id).model_dump(mode="json"))
+
+    def send_raw(self, contract: TargetContract, kwargs: dict[str, Any]) -> None:
+        """Put a message on the queue of a target."""
         message: Message[None] = Message(
             queue_name=contract.queue,
             actor_name=contract.actor,
             args=(),
-            kwargs=PerformFiring(firing_id=firing_id).model_dump(mode="json"),
+            kwargs=kwargs,
             options={},
         )
         self.broker.declare_queue(contract.queue)

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from headrace_common import queue_controls
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.schedules import PREPROCESS, REANALYSE
 from headrace_common.settings import DatabaseSettings
+from headrace_dispatcher.dead.from_dramatiq import DramatiqLetters
+from headrace_dispatcher.dead.letter import NewLetter
 from headrace_dispatcher.scheduling.performing import job_id_of
 from headrace_local.waiting import wait_until
 
@@ -93,3 +95,21 @@ def test_firings_are_performed_while_every_lane_rests(
         wait_until(lambda: bench.firing(firing_id).state, lambda state: state == "running")
         assert bench.load(job_id).status == "queued"
         assert bench.lane_messages(Lane.LOW) == 1
+
+
+def test_a_message_that_makes_no_sense_is_a_dead_letter(firing_bench: FiringBench) -> None:
+    bench = firing_bench
+    bench.send_raw(REANALYSE, {"job_id": "job-1"})
+    worker = bench.performing.make_worker(bench.broker)
+    worker.start()
+    wait_until(lambda: bench.held() == 0)
+    worker.stop(grace_seconds=5)
+    letters: list[NewLetter] = []
+
+    def keep(found: Sequence[NewLetter]) -> int:
+        letters.extend(found)
+        return len(found)
+
+    DramatiqLetters(bench.broker.client, keep, namespace=bench.broker.namespace).collect()
+    [letter] = letters
+    assert (letter.queue, letter.code) == (REANALYSE.queue, "ValidationError")

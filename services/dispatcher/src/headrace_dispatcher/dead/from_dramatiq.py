@@ -13,6 +13,13 @@ import structlog
 
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import APPLY_REPORT_QUEUE, ActorName, dispatch_actor
+from headrace_common.contracts.schedules import (
+    DISPATCHER_CHORES_QUEUE,
+    FIRINGS_QUEUE,
+    RESULTS_CHORES_QUEUE,
+    STORAGE_CHORES_QUEUE,
+    target_contracts,
+)
 from headrace_dispatcher.dead.keeping import Keep
 from headrace_dispatcher.dead.letter import (
     Kind,
@@ -28,7 +35,14 @@ log = structlog.get_logger()
 #: Letters of one transaction; a message may be large.
 _BATCH: Final = 100
 _DISPATCHERS: Final = {dispatch_actor(lane).value for lane in Lane}
-QUEUES: Final = (*(lane.queue_name for lane in Lane), APPLY_REPORT_QUEUE)
+QUEUES: Final = (
+    *(lane.queue_name for lane in Lane),
+    APPLY_REPORT_QUEUE,
+    FIRINGS_QUEUE,
+    DISPATCHER_CHORES_QUEUE,
+    RESULTS_CHORES_QUEUE,
+    STORAGE_CHORES_QUEUE,
+)
 
 
 class DramatiqLetters:
@@ -117,10 +131,15 @@ def _why(message: dict[str, Any], options: dict[str, Any]) -> tuple[str, str]:
     actor = message.get("actor_name")
     if not isinstance(actor, str):
         return "unreadable", "it is no Dramatiq message"
-    if actor not in {known.value for known in ActorName}:
+    if actor not in _actors():
         return "unknown_actor", f"no actor is called {actor[:200]!r}"
     found = last_error(str(options.get("traceback") or ""))
     return found or ("retries_exhausted", "its retries ran out; it does not say of what")
+
+
+def _actors() -> set[str]:
+    of_targets = {contract.actor for contract in target_contracts().values()}
+    return of_targets | {known.value for known in ActorName}
 
 
 def _kind(message: dict[str, Any]) -> Kind:
