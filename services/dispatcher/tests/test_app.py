@@ -78,7 +78,7 @@ def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key
     with process(scene.settings) as (url, _):
         assert httpx.get(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
         checks = httpx.get(f"{url}/health").json()["checks"]
-        assert {"worker", "bridge", "gate", "due_jobs", "sweep", "database", "redis"} <= set(checks)
+        assert {"worker", "bridge", "gate", "due_jobs", "chores", "database", "redis"} <= set(checks)
         assert (checks["sqs"]["ok"], checks["sqs"]["required"]) == (True, False)
         assert "headrace_dispatches_total" in httpx.get(f"{url}/metrics").text
         refused = httpx.get(f"{url}/state")

@@ -80,7 +80,7 @@ def test_a_new_default_reaches_what_no_operator_changed(database: Database) -> N
             if row.name == "housekeeping.trim-streams":
                 row.paused, row.next_fire_at, row.next_due_at = True, None, None
     before = schedules(database)
-    seconds = {"sweep_interval_seconds": 7, "records_tidy_seconds": 70, "stream_trim_seconds": 700}
+    seconds = {"sweep_interval_seconds": 7, "records_tidy_seconds": 700, "stream_trim_seconds": 700}
     changed = seed(database, **seconds)
     rows = schedules(database)
     assert set(changed) == {"housekeeping.recover-jobs", "housekeeping.trim-streams"}

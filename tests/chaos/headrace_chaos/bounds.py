@@ -8,6 +8,11 @@ from typing import Final
 SETTINGS: Final[Mapping[str, str]] = {
     "LOST_AFTER_SECONDS": "5",
     "SWEEP_INTERVAL_SECONDS": "1",
+    # Recovery is fired by the built-in schedules: so soon goes on who leads them, whose message
+    # was lost and whose performer died.
+    "SCHEDULER_LEASE_SECONDS": "6",
+    "FIRING_LOST_AFTER_SECONDS": "3",
+    "FIRING_TIMEOUT_SECONDS": "30",
     "UPLOAD_TIMEOUT_SECONDS": "60",
     "STORAGE_SWEEP_SECONDS": "1",
     "STORAGE_DISCARD_RETRY_SECONDS": "2",

@@ -96,6 +96,7 @@ def service_settings(ports: Mapping[str, int], credentials: Credentials) -> dict
         "STORAGE_DISCARD_RETRY_SECONDS": "5",
         "STORAGE_SCAN_SECONDS": "60",
         "LOST_AFTER_SECONDS": "10",
+        "FIRING_LOST_AFTER_SECONDS": "5",
         "CCTV_LOST_AFTER_SECONDS": "10",
         "SWIFT_CONTAINER": DEFAULT_CONTAINER,
         "SWIFT_UPLOAD_PREFIX": DEFAULT_UPLOAD_PREFIX,

@@ -12,7 +12,6 @@ from fastapi import Depends, FastAPI
 from pydantic import BaseModel, Field
 
 from headrace_common.broker import make_broker
-from headrace_common.chores import SHIFT_SECONDS
 from headrace_common.circuit import CircuitView
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
@@ -21,7 +20,6 @@ from headrace_common.jobs import EventPublisher, JobQueries, JobStore
 from headrace_common.keys import Principal, Scope
 from headrace_common.redis_client import redis_client
 from headrace_common.repeat import Repeater
-from headrace_common.shifts import Shifts
 from headrace_common.web import Authenticator, Check, create_app, requires
 from headrace_common.web.problems import responses
 from headrace_common.worker import EmbeddedWorker
@@ -161,14 +159,8 @@ class Dispatcher:
             *self.dead_letters.repeaters,
             Repeater("gate", self.gate.look),
             Repeater("due_jobs", self.due.step),
-            Repeater("sweep", lambda: self._sweep(settings.sweep_interval_seconds)),
             Repeater("job_ages", JobAges(self.database).step),
         ]
-
-    def _sweep(self, interval_seconds: float) -> float:
-        """Sweep, as long as no schedule fires."""
-        self.sweep.run(Shifts(seconds=SHIFT_SECONDS).begin())
-        return interval_seconds
 
     def make_asking(self) -> AskingAgain:
         """Make what sends jobs again, for one thread."""
