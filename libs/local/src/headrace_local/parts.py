@@ -32,9 +32,10 @@ _SERVERS: Final = {
     Part.AUDIO: ("valkey", "postgres", "s3", "sqs"),
     Part.CCTV: ("valkey", "postgres", "s3", "keystone", "swift"),
 }
+#: The dispatcher drives the schedules and their house-keeping, of the camera path too.
 _SERVICES: Final = {
     Part.AUDIO: {INGEST, DISPATCHER, RESULTS, ANALYSIS},
-    Part.CCTV: {INGEST, RESULTS, PREPROCESSOR},
+    Part.CCTV: {INGEST, DISPATCHER, RESULTS, PREPROCESSOR},
 }
 
 
