@@ -1,7 +1,7 @@
 """Schedulers of a test's own on one database and one namespace of Redis, and schedules for them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,8 +50,8 @@ class SchedulingBench:
         )
         return found[0]
 
-    def schedule(self, *, due_in: float = 0, **columns: Any) -> str:
-        """Make a schedule whose next firing is due in so many seconds."""
+    def schedule(self, *, due_in: float = 0, seconds: float = 1, **columns: Any) -> str:
+        """Make a schedule that comes every `seconds`, for the first time in `due_in`."""
         schedule_id = f"schedule-{uuid4()}"
         with self.database.begin() as session:
             now = session.scalar(text("SELECT clock_timestamp()"))
@@ -60,7 +60,7 @@ class SchedulingBench:
             values: dict[str, Any] = {
                 "id": schedule_id,
                 "name": schedule_id,
-                "trigger": {"type": "interval", "seconds": 1, "anchor": first.isoformat()},
+                "trigger": {"type": "interval", "seconds": seconds, "anchor": first.isoformat()},
                 "target": RECOVER_JOBS.name,
                 "target_key": RECOVER_JOBS.name,
                 "overlap": "allow",
@@ -79,7 +79,7 @@ class SchedulingBench:
             now = session.scalar(text("SELECT clock_timestamp()"))
             assert isinstance(now, datetime)
         at = now + timedelta(seconds=due_in)
-        fields = {
+        fields: dict[str, Any] = {
             "trigger": {"type": "at", "at": at.isoformat()},
             "next_fire_at": at,
             "next_due_at": at,
@@ -104,8 +104,8 @@ class SchedulingBench:
 
     def messages(self, queue: str = RECOVER_JOBS.queue) -> Counter[str]:
         """Return how often each message stands in a queue."""
-        ids = self.broker.client.lrange(f"{self.broker.namespace}:{queue}", 0, -1)
-        return Counter(str(message_id, "ascii") for message_id in ids)
+        found: Any = self.broker.client.lrange(f"{self.broker.namespace}:{queue}", 0, -1)
+        return Counter(str(message_id, "ascii") for message_id in found)
 
     def execute(self, statement: str, **parameters: Any) -> None:
         with self.database.begin() as session:
@@ -141,6 +141,3 @@ def bench(
 ) -> Iterator[SchedulingBench]:
     with scheduling_bench(local_servers, fresh_database) as made:
         yield made
-
-
-BenchFixture = Callable[..., SchedulingBench]

@@ -72,12 +72,10 @@ class Clockwork:
 
     def tell_time(self, database_now: datetime, own_now: datetime) -> None:
         """Say what the database's clock shows while this process's shows `own_now`."""
-        ahead = database_now - own_now
-        if abs(ahead - self._ahead) < _JUMP:
-            return
-        self._ahead = ahead
-        for key, due_at in self._alarms.items():
-            self._set(key, due_at)
+        before, self._ahead = self._ahead, database_now - own_now
+        if abs(self._ahead - before) >= _JUMP:
+            for key, due_at in self._alarms.items():
+                self._set(key, due_at)
 
     def set(self, alarms: Mapping[str, datetime]) -> None:
         """Ring for each schedule, by its id, when its time has come by the database's clock."""

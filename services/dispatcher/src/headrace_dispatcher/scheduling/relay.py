@@ -43,10 +43,6 @@ UPDATE firings SET reason = 'limit'
 WHERE state = 'pending' AND reason IS DISTINCT FROM 'limit'
     AND (target = ANY(:full) OR target_key = ANY(:full) OR id = ANY(:held))
 """)
-_SAY_UNKNOWN: Final = text("""
-UPDATE firings SET reason = 'target_unknown'
-WHERE state = 'pending' AND reason IS DISTINCT FROM 'target_unknown' AND target <> ALL(:known)
-""")
 # A worker may have taken the message up already, or even be done with it.
 _NOTE_SENT: Final = text("""
 UPDATE firings SET message_id = sent.message_id, tries = sent.tries + 1,
@@ -170,7 +166,6 @@ class Relay:
                 held.append(row.id)
         if full or held:
             session.execute(_SAY_LIMIT, {"full": full, "held": held})
-        session.execute(_SAY_UNKNOWN, {"known": list(contracts)})
         # There may be more, behind those that are held too.
         self._look = len(letters) + len(held) == _BATCH
         return letters

@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from headrace_common.broker import QueueUnavailableError, lost_messages
-from headrace_common.contracts.schedules import target_contracts
+from headrace_common.contracts.schedules import FiringState, target_contracts
 from headrace_dispatcher.scheduling.metrics import FIRINGS_ENDED
 from headrace_dispatcher.scheduling.settings import SchedulerSettings
 
@@ -44,6 +44,10 @@ UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = '
 WHERE finished_at IS NULL AND job_id IS NOT NULL AND state = 'running'
     AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = firings.job_id)
 RETURNING state
+""")
+_SAY_UNKNOWN: Final = text("""
+UPDATE firings SET reason = 'target_unknown'
+WHERE state = 'pending' AND reason IS DISTINCT FROM 'target_unknown' AND target <> ALL(:known)
 """)
 _END_UNKNOWN: Final = text("""
 UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'target_unknown'
@@ -100,22 +104,20 @@ class Settling:
         self._sought_to = 0
         self._lost: Future[list[str]] | None = None
 
-    def step(self, session: Session) -> bool:
-        """Settle what there is to settle, in a transaction of the leader.
-
-        Returns:
-            Whether there is something to send again.
-        """
+    def step(self, session: Session) -> None:
+        """Settle what there is to settle, in a transaction of the leader."""
         _end(session, _END_WITH_JOB)
-        again = self._note_lost(session)
+        self._note_lost(session)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._look_at = time.monotonic() + min(
+                _LOOK_SECONDS, self._settings.firing_lost_after_seconds
+            )
             _end(session, _END_WITHOUT_JOB)
-            timeout = self._settings.firing_timeout_seconds
-            _end(session, _END_UNKNOWN, known=list(target_contracts()), timeout=timeout)
-            again |= _end(session, _BEGIN_ANEW, most=_MOST_BEGINNINGS, timeout=timeout)
+            known, timeout = list(target_contracts()), self._settings.firing_timeout_seconds
+            session.execute(_SAY_UNKNOWN, {"known": known})
+            _end(session, _END_UNKNOWN, known=known, timeout=timeout)
+            _end(session, _BEGIN_ANEW, most=_MOST_BEGINNINGS, timeout=timeout)
             self._seek(session)
-        return again
 
     def _seek(self, session: Session) -> None:
         if self._lost is not None:
@@ -144,32 +146,23 @@ class Settling:
             lost += lost_messages(self._broker, queue, ids)
         return lost
 
-    def _note_lost(self, session: Session) -> bool:
+    def _note_lost(self, session: Session) -> None:
         if self._lost is None or not self._lost.done():
-            return False
+            return
         future, self._lost = self._lost, None
         try:
             lost = future.result()
         except QueueUnavailableError as error:
             log.info("scheduler.messages_not_looked_for", error=str(error))
-            return False
-        if not lost:
-            return False
-        log.warning("scheduler.messages_lost", messages=len(lost))
-        ids = [sent.id for sent in self._sought]
-        return _end(session, _SEND_ANEW, most=_MOST_SENDINGS, ids=ids, lost=lost)
+            return
+        if lost:
+            log.warning("scheduler.messages_lost", messages=len(lost))
+            ids = [sent.id for sent in self._sought]
+            _end(session, _SEND_ANEW, most=_MOST_SENDINGS, ids=ids, lost=lost)
 
 
-def _end(session: Session, statement: TextClause, **asked: Any) -> bool:
-    """Run one of the statements above.
-
-    Returns:
-        Whether some are `pending` now.
-    """
-    again = False
+def _end(session: Session, statement: TextClause, **asked: Any) -> None:
+    """Run one of the statements above, and count what has ended with it."""
     for (state,) in session.execute(statement, asked):
-        if state == "pending":
-            again = True
-        else:
+        if state != FiringState.PENDING:
             FIRINGS_ENDED.labels(state=state).inc()
-    return again
