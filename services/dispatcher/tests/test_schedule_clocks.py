@@ -129,6 +129,7 @@ def test_stretches_end_where_the_clock_changes(zone: str) -> None:
         ("Europe/Berlin", "30 2 * * *", "2026-03-29 01:00", "2026-03-30 00:30"),
         ("Europe/Berlin", "30 30 2 * * *", "2026-03-29 01:00", "2026-03-29 01:00:30"),
         ("Europe/Berlin", "*/20 30 2 * * *", "2026-03-29 01:00:20", "2026-03-29 01:00:40"),
+        ("Europe/Berlin", "59 59 2 * * *", "2026-03-29 00:59:59", "2026-03-29 01:00:59"),
         ("America/New_York", "30 1 * * *", "2026-11-01 06:10", "2026-11-02 06:30"),
         ("America/New_York", "*/30 1 * * *", "2026-11-01 06:10", "2026-11-01 06:30"),
         # The change of half an hour: 01:40 the second time, and the hour after the gap.

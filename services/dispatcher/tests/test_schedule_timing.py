@@ -75,6 +75,8 @@ def test_an_interval_knows_no_changes_of_the_clock() -> None:
 
 
 def test_fractions_of_seconds_add_up_exactly() -> None:
+    early = timing(IntervalTrigger(seconds=90))
+    assert early.between(NOW - DAY, NOW + 90 * SECOND, latest=9).count == 2
     third = timing(IntervalTrigger(seconds=1.000001))
     found = third.between(NOW, NOW + 100_000 * DAY, latest=1)
     assert found.count == 100_000 * 86_400_000_000 // 1_000_001
@@ -131,8 +133,9 @@ def test_a_calendar_leaves_out_days_of_the_schedules_zone() -> None:
     seoul = cron("0 8 * * *", exceptions=days, time_zone="Asia/Seoul")
     assert fires(seoul, 2) == ["2026-11-27 23:00:00", "2026-12-01 23:00:00"]
     every = timing(IntervalTrigger(seconds=3600), exceptions=days)
-    found = every.between(NOW, NOW + 7 * DAY, latest=3)
+    found = every.between(NOW, NOW + 7 * DAY, latest=100)
     assert found.count == 7 * 24 - 4 * 24
+    assert list(found.latest) == every.preview(NOW, found.count)
     assert timing(AtTrigger(at=NOW + DAY), exceptions=days).next_after(NOW) is None
 
 
@@ -179,14 +182,19 @@ def test_jitter_is_spread_over_its_width_and_stays() -> None:
     assert delays[0] == timedelta(seconds=38, microseconds=647_707)
 
 
+instants = st.integers(-(10**12), 10**12).map(lambda ticks: NOW + ticks * TICK)
+steps = st.one_of(
+    st.sampled_from([1.0, 7.5, 3600.0, 86_400.0]),
+    st.integers(1_000_000, 10**12).map(lambda ticks: ticks / 1_000_000),
+)
 triggers = st.one_of(
     st.sampled_from(
         ["* * * * *", "*/7 * * * * *", "30 2 * * *", "0 */5 1,15 * MON", "15 10 LW * *"]
     ).map(lambda expression: CronTrigger(expression=expression)),
-    st.integers(1_000_000, 10**12).map(lambda ticks: IntervalTrigger(seconds=ticks / 1_000_000)),
-    st.integers(0, 10**12).map(lambda ticks: AtTrigger(at=NOW + ticks * TICK)),
+    st.builds(IntervalTrigger, seconds=steps, anchor=st.none() | instants),
+    st.builds(IntervalTrigger, seconds=steps, anchor=st.none() | instants),
+    st.builds(AtTrigger, at=instants),
 )
-instants = st.integers(-(10**12), 10**12).map(lambda ticks: NOW + ticks * TICK)
 exceptions = st.lists(
     st.one_of(
         st.integers(-20, 20).map(lambda days: f"{NOW + days * DAY:%Y-%m-%d}"),
@@ -204,8 +212,8 @@ timings = st.builds(
     timing,
     triggers,
     time_zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Kiritimati", "America/Havana"]),
-    start_at=st.none() | instants,
-    end_at=st.none() | instants,
+    start_at=st.none() | st.none() | instants,
+    end_at=st.none() | st.none() | instants,
     jitter_seconds=st.sampled_from([0, 0.5, 3600.0]),
     exceptions=exceptions,
 )
