@@ -124,19 +124,27 @@ class DueJobs:
             Seconds until the next step: none while there is more.
         """
         self._release()
-        again, first = self._take(), self._take_scheduled()
-        jobs = again + first
+        is_more = bool(self._releasing)
+        # What is taken is sent before anything else may fail.
+        for take in (self._take, self._take_scheduled):
+            jobs = take()
+            if not self._send_all(jobs):
+                return _UNSENT_SECONDS
+            is_more = is_more or len(jobs) == _BATCH
+        return 0.0 if is_more else self._poll_seconds
+
+    def _send_all(self, jobs: Sequence[_DueJob]) -> bool:
+        """Send their messages; False where Redis is away, and the others wait on."""
         for index, job in enumerate(jobs):
             try:
                 self._send(job)
             except QueueUnavailableError as error:
                 self._put_back(jobs[index:])
                 log.warning("dispatcher.due_postponed", jobs=len(jobs) - index, error=str(error))
-                return _UNSENT_SECONDS
+                return False
         if jobs:
             log.info("dispatcher.due_queued", jobs=len(jobs))
-        is_more = _BATCH in {len(again), len(first)}
-        return 0.0 if self._releasing or is_more else self._poll_seconds
+        return True
 
     def _take(self) -> list[_DueJob]:
         with self._database.begin() as session:
