@@ -73,8 +73,8 @@ class DispatcherState(BaseModel):
     transports_in_use: list[TransportName] = Field(description="Those that new jobs take")
     circuits: list[CircuitView] = Field(description="What this process knows to be at fault")
     waiting: dict[str, int] = Field(
-        description="Jobs that wait in their rows: `retry` for their next try, `run_at` for the time "
-        "at which they are to begin, the others for a dependency at fault",
+        description="Jobs that wait in their rows: `retry` for their next try, `run_at` for their "
+        "time to begin, the others for a dependency at fault",
         examples=[{"sqs": 12}],
     )
     lanes: dict[Lane, LaneState]
