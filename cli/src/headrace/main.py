@@ -7,6 +7,7 @@ import typer
 from headrace.commands import (
     audit,
     bulk,
+    calendars,
     cameras,
     dead,
     demo,
@@ -14,7 +15,9 @@ from headrace.commands import (
     operate,
     operations,
     rollout,
+    schedules,
     stack,
+    targets,
     tokens,
     verify,
     worker,
@@ -54,6 +57,9 @@ app.command()(verify.verify)
 app.command()(demo.demo)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(cameras.app, name="cameras")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(calendars.app, name="calendars")
+app.add_typer(targets.app, name="targets")
 app.add_typer(worker.app, name="worker")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(dead.app, name="dead")

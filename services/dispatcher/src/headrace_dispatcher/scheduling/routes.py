@@ -23,6 +23,7 @@ from headrace_dispatcher.scheduling.faults import FieldRoute
 from headrace_dispatcher.scheduling.limit_routes import targets_router
 from headrace_dispatcher.scheduling.measuring import SchedulerState, scheduler_state
 from headrace_dispatcher.scheduling.requests import (
+    MAX_PREVIEW,
     Name,
     NewSchedule,
     PauseWish,
@@ -55,7 +56,9 @@ Text = Annotated[str, Query(max_length=500), AfterValidator(_storable)]
 ScheduleName = Annotated[str, Path(description="Of the schedule")]
 Reader = Depends(requires(Scope.JOBS_READ))
 Writer = Annotated[Principal, Depends(requires(Scope.JOBS_WRITE))]
+#: Few of many schedules, or many of one.
 Firings = Annotated[int, Query(ge=0, le=10, description="Next firings to show of each")]
+ManyFirings = Annotated[int, Query(ge=0, le=MAX_PREVIEW, description="Next firings to show")]
 Cursor = Annotated[str | None, Query(max_length=1_000)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of a page")]
 
@@ -123,7 +126,7 @@ def _add_reading(router: APIRouter, database: Database) -> None:
             return rows.page(session, wanted, limit=limit, cursor=cursor, firings=firings)
 
     @router.get("/{name}", dependencies=[Reader], responses=responses(NotFoundError))
-    def read_schedule(name: ScheduleName, firings: Firings = _SHOWN) -> ScheduleDetail:
+    def read_schedule(name: ScheduleName, firings: ManyFirings = _SHOWN) -> ScheduleDetail:
         """Show a schedule: when it fires next, and what came of its last firings."""
         with database.begin() as session:
             return rows.show_detail(session, rows.find(session, name), firings=firings)
