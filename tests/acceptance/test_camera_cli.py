@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from planner import Planner
 from stack_user import User
 
+from headrace_gpu_preprocessor.simulate import HlsServer, Scene, write_hls
 from headrace_local.pytest_plugin import LocalStack
 
 pytestmark = pytest.mark.stack
@@ -58,3 +61,31 @@ def test_a_camera_job_waits_is_listed_and_cancelled(user: User) -> None:
         assert "cancelled" in user.run("job", answer["job_id"])
     finally:
         user.run("worker", "resume")
+
+
+def test_a_registered_camera_is_looked_at_again_and_again(user: User, tmp_path: Path) -> None:
+    scene = Scene("light", 320, 180, seconds=4, rate=10)
+    playlist = write_hls(scene.frames(), scene.rate, tmp_path)
+    road = [[[0.0, 0.4], [1.0, 0.4], [1.0, 1.0], [0.0, 1.0]]]
+    planner = Planner(user.stack)
+    with HlsServer() as server:
+        camera = {
+            "name": f"gate-{uuid4().hex[:8]}",
+            "hls": server.add_vod("/gate", playlist),
+            "seconds": 2,
+            "region": road,
+        }
+        assert user.ingest.post("/cameras", json=camera).status_code == 201
+        name = planner.add("camera.preprocess", camera=camera["name"])
+        succeeded = planner.ended(name, "succeeded", at_least=2)
+        planner.remove(name)
+    planner.close()
+
+    assert len({firing["job_id"] for firing in succeeded}) == len(succeeded)
+    for firing in succeeded:
+        job = user.job(firing["job_id"])
+        assert (job["status"], job["input"]["cctv_id"]) == ("completed", camera["name"])
+        assert (job["input"]["sec"], job["input"]["road_region"]) == (2, road)
+        assert job["metadata"]["schedule"] == name
+        assert job["metadata"]["firing_id"] == firing["id"]
+        assert len(job["result"]["artifacts"]) == 5

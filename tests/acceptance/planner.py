@@ -1,0 +1,59 @@
+"""Whoever makes schedules on a running stack, and looks at what they fired."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from headrace_local.pytest_plugin import LocalStack
+from headrace_local.waiting import wait_until
+
+#: What a firing and its job take here, with room for a machine that has much else to do.
+_LONG_SECONDS = 60
+
+
+class Planner:
+    """Asks the dispatcher of a stack."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        key = {"authorization": f"Bearer {stack.state.api_key}"}
+        url = stack.state.endpoints["dispatcher_url"]
+        self._client = httpx.Client(base_url=url, headers=key, timeout=20)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def add(self, target: str, *, seconds: float = 1, **params: Any) -> str:
+        """Make a schedule that fires every `seconds`, and return its name."""
+        name = f"s-{uuid4().hex[:12]}"
+        body = {
+            "name": name,
+            "trigger": {"type": "interval", "seconds": seconds},
+            "target": target,
+            "params": params,
+        }
+        answer = self._client.post("/schedules", json=body)
+        assert answer.status_code == 201, answer.text
+        return name
+
+    def run_now(self, name: str) -> None:
+        answer = self._client.post(f"/schedules/{name}/run")
+        assert answer.status_code == 202, answer.text
+
+    def remove(self, name: str) -> None:
+        assert self._client.delete(f"/schedules/{name}").status_code == 204
+
+    def firings(self, name: str) -> list[dict[str, Any]]:
+        """Return the last firings of a schedule, oldest first."""
+        answer = self._client.get(f"/schedules/{name}/firings", params={"limit": 200})
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["firings"]
+        return found[::-1]
+
+    def ended(self, name: str, state: str, *, at_least: int = 1) -> list[dict[str, Any]]:
+        """Wait for firings that ended in a state, and return them, oldest first."""
+
+        def look() -> list[dict[str, Any]]:
+            return [firing for firing in self.firings(name) if firing["state"] == state]
+
+        return wait_until(look, lambda seen: len(seen) >= at_least, seconds=_LONG_SECONDS)
