@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
+from prometheus_client import REGISTRY
 from pydantic import JsonValue
 from sqlalchemy import func, update
 from sqlalchemy.exc import OperationalError
@@ -100,6 +101,12 @@ class Bench:
         return sum(self.broker.client.hlen(f"{key}.msgs") for key in keys)
 
 
+def performed(outcome: str) -> float:
+    """Return what this process has counted."""
+    labels = {"target": TIDY_RECORDS.name, "outcome": outcome}
+    return REGISTRY.get_sample_value("headrace_firings_performed_total", labels) or 0
+
+
 @pytest.fixture
 def bench(database: Database, local_servers: LocalServers) -> Iterator[Bench]:
     settings = RedisSettings.model_validate(
@@ -184,6 +191,7 @@ def test_the_first_end_counts(bench: Bench) -> None:
 
 def test_a_chore_runs_once_however_often_its_message_comes(bench: Bench) -> None:
     firing_id, runs, may_end = bench.firing(), [], threading.Event()
+    dropped = performed("dropped")
 
     def chore() -> Mapping[str, JsonValue]:
         runs.append(1)
@@ -200,6 +208,7 @@ def test_a_chore_runs_once_however_often_its_message_comes(bench: Bench) -> None
     bench.send(firing_id)
     wait_until(lambda: bench.held() == 0, seconds=10)
     assert bench.load(firing_id).result == {"removed": 1}
+    assert performed("dropped") - dropped == 2
 
 
 def test_a_chore_that_fails_says_why_in_one_line(bench: Bench) -> None:

@@ -14,6 +14,7 @@ import dramatiq
 import structlog
 from dramatiq import Broker
 from dramatiq.middleware import CurrentMessage
+from prometheus_client import Counter
 from pydantic import JsonValue
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -31,13 +32,25 @@ log = structlog.get_logger()
 
 #: What a piece of house-keeping does; returns what it did, in numbers mostly.
 Chore = Callable[[], Mapping[str, JsonValue]]
+#: Takes the id of a firing, and whether its message is tried again because a try of it failed.
+#: Returns the state that the firing is in now; None where it was not to be performed.
+Perform = Callable[[int, bool], FiringState | None]
 
 #: The database is away, too busy, or ended the transaction of one of two that waited for another.
 _AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 #: Longest that a message waits for its next try while the database is away, in milliseconds.
 _LONGEST_BACKOFF_MS: Final = 10_000
+#: Of the time after which a worker counts as dead: its last sign of life may be older than what it
+#: took up after that.
+_SURE_OF_DEATH: Final = 0.8
 #: Longest reason that is kept.
 _MAX_REASON: Final = 500
+
+_PERFORMED: Final = Counter(
+    "headrace_firings_performed_total",
+    "Messages of firings that were worked off, by what came of the firing",
+    ["target", "outcome"],
+)
 
 
 class Firings:
@@ -52,7 +65,7 @@ class Firings:
                 gives its messages to others then.
         """
         self._database = database
-        self._dead_after = timedelta(seconds=dead_after_seconds)
+        self._dead_after = _SURE_OF_DEATH * timedelta(seconds=dead_after_seconds)
 
     def begin_in(self, session: Session, firing_id: int, *, retried: bool = False) -> Firing | None:
         """Take up a firing in a transaction of the caller's; its row is locked until that ends.
@@ -165,16 +178,13 @@ def declare_chores(
     return {contract.queue for contract in chores}
 
 
-def declare_performer(
-    broker: Broker, contract: TargetContract, perform: Callable[[int, bool], None]
-) -> None:
+def declare_performer(broker: Broker, contract: TargetContract, perform: Perform) -> None:
     """Declare the actor of a tracked contract.
 
     Args:
         broker: of the worker that performs it.
         contract: names actor and queue.
-        perform: takes the firing's id, and whether the message is tried again because a try of it
-            failed. It raises only where the database is away: that is tried until it is back.
+        perform: raises only where the database is away: that is tried until it is back.
     """
     if not any(isinstance(middleware, CurrentMessage) for middleware in broker.middleware):
         broker.add_middleware(CurrentMessage())
@@ -182,7 +192,8 @@ def declare_performer(
     def run(**payload: Any) -> None:
         firing_id = PerformFiring.model_validate(payload).firing_id
         with structlog.contextvars.bound_contextvars(firing_id=firing_id, target=contract.name):
-            perform(firing_id, _is_retried())
+            state = perform(firing_id, _is_retried())
+        _PERFORMED.labels(target=contract.name, outcome=state or "dropped").inc()
 
     dramatiq.actor(
         actor_name=contract.actor,
@@ -202,10 +213,10 @@ def reason_of(error: Exception) -> str:
     return without_secrets(told)[:_MAX_REASON]
 
 
-def _performer(firings: Firings, chore: Chore) -> Callable[[int, bool], None]:
-    def perform(firing_id: int, retried: bool) -> None:  # noqa: FBT001 - as the actor calls it
+def _performer(firings: Firings, chore: Chore) -> Perform:
+    def perform(firing_id: int, retried: bool) -> FiringState | None:  # noqa: FBT001 - see Perform
         if not firings.begin(firing_id, retried=retried):
-            return
+            return None
         try:
             result = chore()
         except _AWAY:
@@ -213,9 +224,10 @@ def _performer(firings: Firings, chore: Chore) -> Callable[[int, bool], None]:
         except Exception as error:
             log.exception("firing.failed")
             firings.finish(firing_id, state=FiringState.FAILED, reason=reason_of(error))
-        else:
-            log.info("firing.succeeded", result=result)
-            firings.finish(firing_id, state=FiringState.SUCCEEDED, result=result)
+            return FiringState.FAILED
+        log.info("firing.succeeded", result=result)
+        firings.finish(firing_id, state=FiringState.SUCCEEDED, result=result)
+        return FiringState.SUCCEEDED
 
     return perform
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from headrace_common.broker import make_broker
 from headrace_common.circuit import CircuitView
 from headrace_common.contracts.lanes import Lane
+from headrace_common.contracts.schedules import target_contracts
 from headrace_common.db import Database, Job
 from headrace_common.firings import Firings
 from headrace_common.jobs import EventPublisher, JobQueries, JobStore
@@ -84,7 +85,12 @@ class Dispatcher:
     """Everything that runs in the process."""
 
     def __init__(self, settings: DispatcherSettings) -> None:
-        """Put the parts together; nothing runs before `start`."""
+        """Put the parts together; nothing runs before `start`.
+
+        Raises:
+            TypeError, ValueError: an installed package declares a target wrongly.
+        """
+        target_contracts()
         self.settings = settings
         self.database = Database(settings, application_name="headrace-dispatcher")
         self.broker: LaneBroker = make_lane_broker(settings)

@@ -138,24 +138,26 @@ class Performing:
         declare_performer(broker, PREPROCESS, self.preprocess)
         return EmbeddedWorker(broker, queues={FIRINGS_QUEUE}, threads=_THREADS)
 
-    def reanalyse(self, firing_id: int, retried: bool = False) -> None:  # noqa: FBT001, FBT002 - as `declare_performer` says
+    def reanalyse(self, firing_id: int, retried: bool = False) -> FiringState | None:  # noqa: FBT001, FBT002 - see Perform
         """Begin the next run of an audio job."""
-        self._perform(firing_id, retried, self._begin_run)
+        return self._perform(firing_id, retried, self._begin_run)
 
-    def preprocess(self, firing_id: int, retried: bool = False) -> None:  # noqa: FBT001, FBT002 - likewise
+    def preprocess(self, firing_id: int, retried: bool = False) -> FiringState | None:  # noqa: FBT001, FBT002 - see Perform
         """Begin a job that looks at a registered camera."""
-        self._perform(firing_id, retried, self._begin_look)
+        return self._perform(firing_id, retried, self._begin_look)
 
-    def _perform(self, firing_id: int, retried: bool, begin: _Begin) -> None:  # noqa: FBT001 - likewise
+    def _perform(self, firing_id: int, retried: bool, begin: _Begin) -> FiringState | None:  # noqa: FBT001 - see Perform
         with self._database.begin() as session:
             firing = self._firings.begin_in(session, firing_id, retried=retried)
             if firing is None:
-                return
+                return None
             begun = self._begin_in(session, firing, begin)
-        if begun is not None:
-            self._tell(begun)
+        if isinstance(begun, FiringState):
+            return begun
+        self._tell(begun)
+        return FiringState.RUNNING
 
-    def _begin_in(self, session: Session, firing: Firing, begin: _Begin) -> _Begun | None:
+    def _begin_in(self, session: Session, firing: Firing, begin: _Begin) -> _Begun | FiringState:
         """Begin the job of a firing, or end the firing where that is not possible."""
         taken = _taken(session, firing)
         state = FiringState.FAILED
@@ -176,7 +178,7 @@ class Performing:
             return begun
         log.warning("firing.not_begun", state=state, reason=reason)
         self._firings.finish_in(session, firing.id, state=state, reason=reason)
-        return None
+        return state
 
     def _begin_run(self, session: Session, taken: _Taken) -> _Begun:
         params = ReanalyseParams.model_validate(taken.firing.params)
