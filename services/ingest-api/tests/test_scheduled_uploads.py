@@ -72,6 +72,8 @@ def test_a_recording_is_kept_and_its_job_waits_for_its_time(
         (EventType.STATUS, JobStatus.UPLOADING, 30),
         (EventType.STATUS, JobStatus.SCHEDULED, 35),
     ]
+    last = backend.timeline(job_id)[-1]
+    assert last.data == {"run_at": datetime.fromisoformat(run_at).isoformat()}
     assert waiting(api, lane) == length, "it does not wait in its lane"
 
 

@@ -238,6 +238,7 @@ def _acceptance(session: Session, stored: StoredRecording) -> tuple[list[Change]
         message=f"Scheduled for {spoken_time(run_at)}"
         if run_at is not None and is_later
         else f"Going into the queue {stored.lane.queue_name}",
+        data={"run_at": run_at.isoformat()} if run_at is not None else {},
         queue_message_id=message_id,
         run_at=run_at,
     )
