@@ -7,15 +7,15 @@ BIN := $(VENV)/bin
 TRAIN := .tools/train/bin
 JOBS ?= 400
 FAULTS ?= 30
-MINUTES ?= 5
 SEED ?= 1
+SCHEDULES ?= 500
 SOURCES := libs services cli examples models tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
 	headrace-speech-analysis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-torch outages chaos chaos-planted check format bench reference lock train clean
+.PHONY: help setup demo up down test test-torch outages chaos chaos-planted drill check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,7 +63,11 @@ format: setup ## Format, and mend what lint can mend
 
 chaos: setup ## Break a running stack and check every job: JOBS=400 FAULTS=30 MINUTES=5 SEED=1
 	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos --jobs $(JOBS) --faults $(FAULTS) \
-		--minutes $(MINUTES) --seed $(SEED)
+		--minutes $(or $(MINUTES),5) --seed $(SEED)
+
+drill: setup ## Kill and freeze schedulers and check every firing: MINUTES=10 SCHEDULES=500 SEED=1
+	@PYTHONPATH=tests/drill $(BIN)/python -m headrace_drill --schedules $(SCHEDULES) \
+		--minutes $(or $(MINUTES),10) --seed $(SEED)
 
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py

@@ -1,0 +1,1 @@
+"""The scheduler's drill: processes die and freeze, and every due time fires once all the same."""
