@@ -89,3 +89,16 @@ def test_a_registered_camera_is_looked_at_again_and_again(user: User, tmp_path: 
         assert job["metadata"]["schedule"] == name
         assert job["metadata"]["firing_id"] == firing["id"]
         assert len(job["result"]["artifacts"]) == 5
+
+
+def test_a_camera_that_may_not_be_asked_fails_its_firing(user: User) -> None:
+    camera = {"name": f"far-{uuid4().hex[:8]}", "hls": "http://192.0.2.1/live.m3u8", "seconds": 2}
+    assert user.ingest.post("/cameras", json=camera).status_code == 201
+    planner = Planner(user.stack)
+    name = planner.add("camera.preprocess", seconds=3600, camera=camera["name"])
+    planner.run_now(name)
+    failed = planner.ended(name, "failed")[0]
+    assert "is not in the list of allowed hosts" in failed["reason"]
+    assert user.job(failed["job_id"])["status"] == "failed"
+    planner.remove(name)
+    planner.close()
