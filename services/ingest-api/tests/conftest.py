@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 from ingest_harness import Backend, IngestApi, StartApi
 
+from headrace_common.repeat import Repeater
+from headrace_common.shifts import Shifts
+from headrace_ingest_api.cleaning.housekeeping import HouseKeeping
+from headrace_ingest_api.resources import Resources
 from headrace_local.pytest_plugin import LocalServers
 
 MIB = 1024 * 1024
@@ -77,6 +81,26 @@ def start_api(backend: Backend, tmp_path: Path) -> Iterator[StartApi]:
     finally:
         for one in started:
             one.stop()
+
+
+@pytest.fixture
+def tidying(backend: Backend) -> Iterator[None]:
+    """Stand for the schedules: have what ended uploads left be removed again and again."""
+    resources, shifts = Resources.make(backend.settings), Shifts(seconds=60)
+    keeping = HouseKeeping(resources)
+
+    def tidy() -> float:
+        keeping.abort_uploads(shifts.begin())
+        return 0.1
+
+    repeater = Repeater("tidying", tidy)
+    repeater.start()
+    try:
+        yield
+    finally:
+        repeater.ask_to_stop()
+        repeater.join(timeout_seconds=10)
+        resources.close()
 
 
 @pytest.fixture

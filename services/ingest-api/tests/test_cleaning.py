@@ -14,6 +14,7 @@ from headrace_common.circuit import CircuitBreaker, CircuitPolicy
 from headrace_common.contracts import JobKind, JobStatus, Lane
 from headrace_common.db import Job
 from headrace_common.jobs import Change, Failure, NewJob
+from headrace_common.shifts import Shift, Shifts
 from headrace_ingest_api.cleaning.discards import Discards
 from headrace_ingest_api.cleaning.orphans import (
     Found,
@@ -63,6 +64,10 @@ def test_a_key_names_its_job() -> None:
     assert job_of_key(f"{recordings_folder(NOW)}0199-a.wav") == "0199-a"
 
 
+def a_shift() -> Shift:
+    return Shifts(seconds=60).begin()
+
+
 class Place:
     """Jobs and objects in the folder of today."""
 
@@ -101,7 +106,7 @@ class Place:
         url = f"s3://{self.backend.bucket}/{self.key(job_id)}"
         return self.backend.object(url) is not None, bool(self.backend.open_uploads(job_id))
 
-    def search(self, unknown_after: timedelta | None = None) -> int:
+    def search(self, unknown_after: timedelta | None = None) -> dict[str, Any]:
         search = OrphanSearch(
             self.backend.database,
             self.backend.s3,
@@ -109,7 +114,7 @@ class Place:
             days=1,
             unknown_after=unknown_after,
         )
-        return search.step()
+        return search.run(a_shift())
 
 
 @pytest.fixture
@@ -167,12 +172,12 @@ def test_what_an_ended_upload_left_is_removed_once_s3_is_back(
     breaker = CircuitBreaker("s3", CircuitPolicy())
     discards = Discards(backend.database, backend.s3, breaker, retry_seconds=60)
     breaker.failed("away", retry_after=20)
-    assert discards.step() == 0
+    assert discards.run(a_shift()) == 0
     assert place.has(job_id) == (True, True)
     breaker.succeeded()
 
     def is_done() -> bool:
-        discards.step()
+        discards.run(a_shift())
         return backend.job(job_id).discarded_at is not None
 
     wait_until(is_done)

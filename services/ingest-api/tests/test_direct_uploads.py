@@ -29,7 +29,6 @@ def direct_api(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> It
         backend,
         tmp_path_factory.mktemp("ingest") / "log",
         DIRECT_UPLOAD_PART_BYTES=str(5 * MIB),
-        STORAGE_SWEEP_SECONDS="0.1",
         MAX_UPLOAD_BYTES=str(40 * MIB),
     )
     try:
@@ -227,6 +226,7 @@ def test_an_upload_that_s3_has_forgotten_fails_for_good(
     assert backend.job(client.job_id).error_code == "object_missing"
 
 
+@pytest.mark.usefixtures("tidying")
 @stack
 @pytest.mark.parametrize("how", ["abort", "cancel"])
 def test_giving_up_leaves_nothing(client: DirectClient, backend: Backend, how: str) -> None:
@@ -246,6 +246,7 @@ def test_giving_up_leaves_nothing(client: DirectClient, backend: Backend, how: s
         client.url(2)
 
 
+@pytest.mark.usefixtures("tidying")
 @stack
 def test_an_abandoned_upload_expires(client: DirectClient, backend: Backend) -> None:
     client.send(1)

@@ -16,6 +16,10 @@ class Shift:
         """Whether what is left has to wait for the next one."""
         return self._stopping.is_set() or time.monotonic() >= self._until
 
+    def is_stopped(self) -> bool:
+        """Whether the process is about to end."""
+        return self._stopping.is_set()
+
     def pause(self, seconds: float) -> None:
         """Leave the server to others for some time; a stop ends that."""
         left = max(0.0, self._until - time.monotonic())

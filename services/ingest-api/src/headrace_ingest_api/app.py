@@ -51,7 +51,7 @@ def build_app(settings: IngestSettings) -> FastAPI:
             async with asyncio.timeout(_CLEANING_SECONDS):
                 await intake.finish()
         await anyio.to_thread.run_sync(completion.close)
-        await anyio.to_thread.run_sync(house_keeping.join)
+        await anyio.to_thread.run_sync(house_keeping.stop)
         await anyio.to_thread.run_sync(resources.close)
 
     app = create_app(
@@ -59,8 +59,8 @@ def build_app(settings: IngestSettings) -> FastAPI:
         service="ingest-api",
         description="Takes recordings in, streams them to S3 and queues their analysis; and has "
         "cameras looked at.",
-        alive=house_keeping.alive(),
-        ready=[*_checks(resources), *house_keeping.ready()],
+        alive=[Check("chores", house_keeping.check)],
+        ready=_checks(resources),
         lifespan=lifespan,
     )
     app.state.authenticator = Authenticator(

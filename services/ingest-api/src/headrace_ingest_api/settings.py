@@ -94,14 +94,8 @@ class IngestSettings(
         default=4, ge=1, le=64, description="Direct uploads completed at a time; others wait"
     )
 
-    storage_sweep_seconds: float = Field(
-        default=5, gt=0, description="How often what ended uploads left in S3 is looked for"
-    )
     storage_discard_retry_seconds: float = Field(
         default=60, gt=0, description="What could not be removed from S3 is tried again after that"
-    )
-    storage_scan_seconds: float = Field(
-        default=3_600, gt=0, description="How often S3 is searched for what belongs to no job"
     )
     storage_scan_days: int = Field(
         default=7,

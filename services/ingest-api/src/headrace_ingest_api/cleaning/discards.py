@@ -12,6 +12,7 @@ from sqlalchemy import func, text, update
 from headrace_common.circuit import CircuitBreaker
 from headrace_common.db import Database, Job
 from headrace_common.errors import UnavailableError
+from headrace_common.shifts import Shift
 from headrace_common.storage import S3Location
 from headrace_ingest_api.cleaning.removal import remove
 
@@ -51,10 +52,18 @@ class Discards:
         self._breaker = breaker
         self._retry_seconds = retry_seconds
 
-    def step(self) -> int:
+    def run(self, shift: Shift) -> int:
         """Remove what is due, and return for how many jobs that was done."""
-        if self._breaker.seconds_left > 0:
-            return 0
+        done = 0
+        while not shift.is_over() and self._breaker.seconds_left <= 0:
+            claimed, removed = self._batch()
+            done += removed
+            if claimed < _MOST:
+                break
+        return done
+
+    def _batch(self) -> tuple[int, int]:
+        """Take some jobs, and return how many these were, and for how many it was done."""
         with self._database.begin() as session:
             due = session.execute(
                 _CLAIM, {"retry_seconds": self._retry_seconds, "most": _MOST}
@@ -65,7 +74,7 @@ class Discards:
                 session.execute(
                     update(Job).where(Job.id.in_(done)).values(discarded_at=func.clock_timestamp())
                 )
-        return len(done)
+        return len(due), len(done)
 
     def _removed(self, job_id: str, url: str | None) -> bool:
         if url is None:

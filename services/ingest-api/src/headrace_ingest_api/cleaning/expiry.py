@@ -8,6 +8,7 @@ from sqlalchemy import and_, case, func, or_, select, update
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Database, DirectUpload, Job
 from headrace_common.jobs import Change, Failure, JobStore
+from headrace_common.shifts import Shift
 from headrace_ingest_api.metrics import DIRECT_UPLOADS
 
 _MOST: Final = 200
@@ -24,8 +25,18 @@ class Expiry:
         self._database = database
         self._store = store
 
-    def step(self) -> int:
+    def run(self, shift: Shift) -> int:
         """End what has expired, and return how many did."""
+        expired = 0
+        while not shift.is_over():
+            found, ended = self._batch()
+            expired += ended
+            if found < _MOST:
+                break
+        return expired
+
+    def _batch(self) -> tuple[int, int]:
+        """Close some rows, and return how many these were, and how many jobs have expired."""
         now = func.clock_timestamp()
         due = or_(
             DirectUpload.expires_at <= now,
@@ -59,7 +70,7 @@ class Expiry:
         self._store.publish(outcomes)
         ended = sum(outcome.applied for outcome in outcomes)
         DIRECT_UPLOADS.labels(outcome="expired").inc(ended)
-        return ended
+        return len(rows), ended
 
 
 def _failing(job_id: str) -> Change:

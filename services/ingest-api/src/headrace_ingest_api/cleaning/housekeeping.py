@@ -1,15 +1,28 @@
-"""The threads that keep S3 clean."""
+"""The house-keeping of the ingest API: it keeps S3 clean, told by the built-in schedules."""
 
-from headrace_common.repeat import Repeater
-from headrace_common.web import Check
+from typing import Final
+
+from pydantic import JsonValue
+
+from headrace_common.chores import ChoreWorker
+from headrace_common.contracts.schedules import (
+    ABORT_UPLOADS,
+    EXPIRE_RESULTS,
+    PURGE_JOBS,
+    SEARCH_STORAGE,
+)
+from headrace_common.shifts import Shift
 from headrace_ingest_api.cleaning.discards import Discards
 from headrace_ingest_api.cleaning.expiry import Expiry
 from headrace_ingest_api.cleaning.orphans import OrphanSearch
 from headrace_ingest_api.resources import Resources
 
+#: What a chore under way gets to come to its end, once uploads have.
+_GRACE_SECONDS: Final = 5.0
+
 
 class HouseKeeping:
-    """Runs the sweep every few seconds, and the search for orphans now and then."""
+    """Puts the parts together."""
 
     def __init__(self, resources: Resources) -> None:
         """Prepare; nothing happens before `start`."""
@@ -28,41 +41,41 @@ class HouseKeeping:
             days=settings.storage_scan_days,
             unknown_after=settings.storage_orphan_age,
         )
-        self._settings = settings
-        self._repeaters = [Repeater("storage_sweep", self._sweep)]
-        if settings.storage_scan_days:
-            self._repeaters.append(Repeater("storage_search", self._search))
-
-    def alive(self) -> list[Check]:
-        """Return the checks of the threads."""
-        return [Check(one.name, one.check_alive) for one in self._repeaters]
-
-    def ready(self) -> list[Check]:
-        """Return the checks of what they do."""
-        return [
-            Check(f"{one.name}_works", one.check_working, required=False) for one in self._repeaters
-        ]
+        self._worker = ChoreWorker(
+            settings,
+            resources.database,
+            {
+                ABORT_UPLOADS: self.abort_uploads,
+                SEARCH_STORAGE: self.search_storage,
+                PURGE_JOBS: lambda _shift: {},
+                EXPIRE_RESULTS: lambda _shift: {},
+            },
+        )
 
     def start(self) -> None:
-        """Start the threads."""
-        for repeater in self._repeaters:
-            repeater.start()
+        """Start performing."""
+        self._worker.start()
+
+    def check(self) -> None:
+        """Check that every thread lives.
+
+        Raises:
+            RuntimeError: one does not.
+        """
+        self._worker.check()
 
     def ask_to_stop(self) -> None:
-        """Let the steps under way be the last."""
-        for repeater in self._repeaters:
-            repeater.ask_to_stop()
+        """Let what is under way come to its end soon."""
+        self._worker.ask_to_stop()
 
-    def join(self) -> None:
-        """Wait until they are done, for as long as a stop may take."""
-        for repeater in self._repeaters:
-            repeater.join(timeout_seconds=self._settings.shutdown_grace_seconds)
+    def stop(self) -> None:
+        """Finish what is under way, and close the connections."""
+        self._worker.stop(grace_seconds=_GRACE_SECONDS)
 
-    def _sweep(self) -> float:
-        self._expiry.step()
-        self._discards.step()
-        return self._settings.storage_sweep_seconds
+    def abort_uploads(self, shift: Shift) -> dict[str, JsonValue]:
+        """End uploads that nobody completes, and remove what ended ones left."""
+        return {"expired": self._expiry.run(shift), "discarded": self._discards.run(shift)}
 
-    def _search(self) -> float:
-        self._orphans.step()
-        return self._settings.storage_scan_seconds
+    def search_storage(self, shift: Shift) -> dict[str, JsonValue]:
+        """Search for what belongs to no job."""
+        return self._orphans.run(shift)

@@ -18,10 +18,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from pydantic import JsonValue
 from sqlalchemy import select
 
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Database, Job
+from headrace_common.shifts import Shift
 from headrace_ingest_api.metrics import ORPHAN_BYTES, ORPHANS, STORAGE_SCANNED, UNKNOWN
 from headrace_ingest_api.naming import job_of_key, recordings_folder
 from headrace_ingest_api.objects import ObjectMissingError, storage_errors
@@ -97,7 +99,10 @@ class OrphanSearch:
         days: int,
         unknown_after: timedelta | None,
     ) -> None:
-        """Search the folders of the last `days` days; see `orphan_reason` for `unknown_after`."""
+        """Search the folders of the last `days` days, 0: none.
+
+        See `orphan_reason` for `unknown_after`.
+        """
         self._database = database
         self._client = client
         self._bucket = bucket
@@ -105,23 +110,30 @@ class OrphanSearch:
         self._unknown_after = unknown_after
         self._unknown = 0
 
-    def step(self) -> int:
-        """Search once, unless somebody else does, and return how many things were removed.
+    def run(self, shift: Shift) -> dict[str, JsonValue]:
+        """Search once, unless somebody else does, and return what was found.
+
+        It takes as long as it takes: the next one would begin at the beginning. A stop ends it.
 
         Raises:
             StorageUnavailableError: S3 does not answer; what was found before is removed.
         """
         with self._database.alone(_LOCK, silent_seconds=_SILENT_SECONDS) as sign_of_life:
             if sign_of_life is None:
-                return 0
-            self._unknown = 0
-            removed = sum(self._searched(day, sign_of_life) for day in self._last_days())
+                return {"under_way": True}
+            self._unknown = removed = 0
+            for day in self._last_days():
+                if shift.is_stopped():
+                    return {"removed": removed, "to_the_end": False}
+                removed += self._searched(day, sign_of_life)
         STORAGE_SCANNED.set(time.time())
         UNKNOWN.set(self._unknown)
         log.info("cleaning.searched", days=self._days, removed=removed, unknown=self._unknown)
-        return removed
+        return {"removed": removed, "unknown": self._unknown, "to_the_end": True}
 
     def _last_days(self) -> Iterator[datetime]:
+        if not self._days:
+            return
         today = datetime.now(UTC)
         for back in range(-1, self._days):  # tomorrow's too: clocks differ
             yield today - timedelta(days=back)
