@@ -3,7 +3,8 @@
 `local_servers` starts each server when it is first asked for, so that a test that needs only
 the database waits for nothing else. `local_stack` runs the services of the audio path too,
 `camera_stack` those of the camera path. Each has a directory and ports of its own in each test
-process, and ends with it, even when it is killed.
+process, and ends with it, even when it is killed; a whole stack behind the last test in a row
+that uses it.
 """
 
 import os
@@ -181,22 +182,65 @@ def local_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSer
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The audio path: its real servers, and all of its services on them."""
-    yield from _run_stack(tmp_path_factory.mktemp("stack"), Part.AUDIO)
+    yield from _run_stack("local_stack", tmp_path_factory.mktemp("stack"), Part.AUDIO)
 
 
 @pytest.fixture(scope="session")
 def camera_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The camera path: its real servers, and all of its services on them."""
-    yield from _run_stack(tmp_path_factory.mktemp("camera-stack"), Part.CCTV)
+    yield from _run_stack("camera_stack", tmp_path_factory.mktemp("camera-stack"), Part.CCTV)
 
 
-def _run_stack(place: Path, part: Part) -> Iterator[LocalStack]:
-    directory = place / "stack"
-    control.up_detached(directory, parts=[part], parent=os.getpid())
+class _StackRun:
+    """A stack that runs while tests need it: doing nothing it takes a tenth of a core."""
+
+    def __init__(self, directory: Path, part: Part) -> None:
+        self.directory = directory
+        self._part = part
+        self._runs = False
+
+    def wake(self) -> None:
+        if not self._runs:
+            control.up_detached(self.directory, parts=[self._part], parent=os.getpid())
+            self._runs = True
+
+    def rest(self) -> None:
+        if self._runs:
+            _end(self.directory)
+            self._runs = False
+
+
+#: By the name of the fixture, the stacks that were started.
+_stacks: dict[str, _StackRun] = {}
+
+
+def _run_stack(fixture: str, place: Path, part: Part) -> Iterator[LocalStack]:
+    run = _stacks[fixture] = _StackRun(place / "stack", part)
+    run.wake()
     try:
-        yield LocalStack(directory)
+        yield LocalStack(run.directory)
     finally:
-        _end(directory)
+        run.rest()
+        del _stacks[fixture]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start a stack again that was taken to be done with; it keeps its data and its ports."""
+    for fixture, run in _stacks.items():
+        if fixture in _fixtures(item):
+            run.wake()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End the stacks that the next test does not use: hardly ever does a later one."""
+    for fixture, run in _stacks.items():
+        if nextitem is not None and fixture not in _fixtures(nextitem):
+            run.rest()
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 def _end(directory: Path) -> None:
