@@ -76,6 +76,7 @@ bench: setup ## Run the benchmarks, each against a peer or a limit in the same r
 	$(BIN)/python benchmarks/hostile_streams.py
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
+	$(BIN)/python benchmarks/schedules.py
 
 reference: setup ## Write the OpenAPI files and the settings page from the code
 	$(BIN)/python scripts/export_reference.py
