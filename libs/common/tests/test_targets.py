@@ -27,6 +27,7 @@ TARGET = TargetContract(
     "acme.report", "Write a report", Params, "acme_reports", "acme.report", tracked=False
 )
 TAKEN = TargetContract("audio.reanalyse", "Another", Params, "acme_reports", "acme.report")
+OURS = TargetContract("housekeeping.of-acme", "Another", Params, "acme_reports", "acme.report")
 """
 
 
@@ -68,6 +69,12 @@ def test_a_package_declares_a_target(install: Install) -> None:
 def test_what_is_declared_wrongly_is_refused_at_once(install: Install) -> None:
     install("TAKEN")
     with pytest.raises(ValueError, match=r"two targets are named 'audio\.reanalyse'"):
+        target_contracts()
+
+
+def test_house_keeping_is_ours(install: Install) -> None:
+    install("OURS")
+    with pytest.raises(ValueError, match=r"'housekeeping\.of-acme' is no name"):
         target_contracts()
 
 

@@ -226,13 +226,15 @@ def target_contracts() -> Mapping[str, TargetContract]:
 
     Raises:
         TypeError: an entry point of TARGETS_GROUP names something else.
-        ValueError: one takes a name that is taken.
+        ValueError: one takes a name that is taken, or is kept for ours.
     """
     found = {contract.name: contract for contract in _OURS}
     for entry in entry_points(group=TARGETS_GROUP):
         contract = entry.load()
         if not isinstance(contract, TargetContract):
             raise TypeError(f"entry point {entry.name!r} of {TARGETS_GROUP} is no TargetContract")
+        if contract.is_housekeeping:
+            raise ValueError(f"{contract.name!r} is no name for the target of another package")
         if contract.name in found:
             raise ValueError(f"two targets are named {contract.name!r}")
         found[contract.name] = contract
