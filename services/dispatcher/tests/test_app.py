@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from dispatcher_scene import Queues, Scene
+from dispatcher_scene import Queues, Scene, running
 from pydantic import SecretStr
 
 from headrace_common import keys
@@ -78,8 +78,12 @@ def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key
     with process(scene.settings) as (url, _):
         assert httpx.get(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
         checks = httpx.get(f"{url}/health").json()["checks"]
-        assert {"worker", "bridge", "gate", "due_jobs", "chores", "database", "redis"} <= set(checks)
+        assert {"worker", "bridge", "gate", "due_jobs", "chores"} <= set(checks)
+        assert {"database", "redis"} <= set(checks)
         assert (checks["sqs"]["ok"], checks["sqs"]["required"]) == (True, False)
+        assert {"scheduler", "scheduler_loop", "scheduler_figures"} <= set(checks)
+        assert (checks["scheduler"]["ok"], checks["scheduler"]["required"]) == (True, False)
+        assert checks["scheduler"]["detail"].startswith(("leads in epoch 1", "stands by"))
         assert "headrace_dispatches_total" in httpx.get(f"{url}/metrics").text
         refused = httpx.get(f"{url}/state")
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
@@ -100,6 +104,23 @@ def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key
         "waiting": 1,
         "started": 0,
     }
+
+
+@pytest.mark.parametrize("role", ["lanes", "scheduler"])
+def test_a_process_does_what_its_roles_say(scene_with: Callable[..., Scene], role: str) -> None:
+    scene = scene_with(dispatcher_roles=role)
+    job_id = scene.job()
+    with running(scene):
+        dispatcher = scene.dispatcher
+        if role == "scheduler":
+            wait_until(lambda: dispatcher.scheduler.epoch)
+            assert dispatcher.worker_checks() == []
+            assert scene.load(job_id).status == "queued"
+        else:
+            wait_until(lambda: scene.load(job_id).status == "queued_for_analysis")
+            assert dispatcher.scheduler.check() == "never leads"
+        for check in [*dispatcher.worker_checks(), *dispatcher.scheduler.checks()]:
+            check.probe()
 
 
 def test_a_process_that_is_killed_loses_nothing(
