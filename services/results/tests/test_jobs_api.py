@@ -44,6 +44,7 @@ def test_a_job_is_shown(bench: Bench, replica: Replica) -> None:
         "token_id": "t1",
         "transport": None,
         "run": 1,
+        "run_at": None,
         "retry_at": None,
         "waiting_for": None,
         "rq_job_id": None,
