@@ -25,7 +25,7 @@ def test_a_recording_is_analysed_after_its_delay(user: User) -> None:
     timeline = user.run_json("job", job["job_id"])["timeline"]
     queued = next(event["created_at"] for event in timeline if event["status"] == "queued")
     late = datetime.fromisoformat(queued) - datetime.fromisoformat(job["run_at"])
-    assert timedelta(0) <= late < timedelta(seconds=1.5)
+    assert timedelta(0) <= late < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("way", [(), ("--direct",)])
