@@ -14,6 +14,9 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
 	headrace-speech-analysis-server
 
+# Where it is set, every process of every test would compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down test test-torch outages chaos chaos-planted drill check format bench reference lock train clean
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from cfnlint.decode import cfn_yaml
-
 from headrace_common.settings import SqsSettings
 from headrace_common.sqs import ensure_queues, sqs_client
 from headrace_local.pytest_plugin import LocalServers
@@ -36,6 +34,9 @@ def test_the_template_makes_the_same_queues(local_servers: LocalServers) -> None
 
 
 def _declared() -> dict[str, dict[str, Any]]:
+    # Takes two seconds of each test process, of which one runs this.
+    from cfnlint.decode import cfn_yaml  # noqa: PLC0415
+
     resources = cfn_yaml.load(str(TEMPLATE))["Resources"]
     names = {
         resource: body["Properties"]["QueueName"]["Fn::Sub"][0]

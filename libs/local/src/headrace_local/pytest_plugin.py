@@ -10,12 +10,13 @@ that uses it.
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from headrace_common.loading import loading
 from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError, NoStackError
@@ -164,6 +165,13 @@ def _is_ready(record: ProcessRecord) -> bool:
     """Whether it is; the death of a process is noticed a moment after it."""
     alive = record.identity is not None and record.identity.is_alive()
     return alive and record.state is ProcessState.READY
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Load all tests as a program is loaded; it takes a third of the time from it."""
+    with loading():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
