@@ -148,6 +148,8 @@ def _default(field: FieldInfo) -> str:
         default = default.get_secret_value()
     if default is None or default == ():
         return ""
+    if isinstance(default, tuple):
+        default = " ".join(str(word) for word in default)
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
