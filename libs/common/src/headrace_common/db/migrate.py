@@ -1,17 +1,20 @@
-"""Migrations, run as a step of their own and safe to run from several pods at once."""
+"""Migrations, run as a step of their own and safe to run from several pods at once.
+
+Alembic is loaded by who migrates: every process that uses the database imports this module.
+"""
+# ruff: noqa: PLC0415
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from headrace_common.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: Key of the advisory lock that makes migrating pods wait for each other: "headrace" in hex.
 _MIGRATION_LOCK: Final = 0x6865616472616365
@@ -28,6 +31,8 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
     Returns:
         The revisions that this call applied, oldest first.
     """
+    from alembic import command
+
     engine = _engine(settings)
     # Autocommit: the lock belongs to the session, and an open transaction beside a migration
     # would hold up CREATE INDEX CONCURRENTLY.
@@ -60,7 +65,9 @@ def pending_migrations(settings: DatabaseSettings) -> list[str]:
     return [step for step in _all_revisions() if step not in done]
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
@@ -75,11 +82,15 @@ def _engine(settings: DatabaseSettings) -> Engine:
 
 
 def _all_revisions() -> list[str]:
+    from alembic.script import ScriptDirectory
+
     script = ScriptDirectory.from_config(_config())
     return [step.revision for step in script.walk_revisions()][::-1]
 
 
 def _applied(engine: Engine) -> list[str]:
+    from alembic.runtime.migration import MigrationContext
+
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     order = _all_revisions()
