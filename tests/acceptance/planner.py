@@ -40,6 +40,9 @@ class Planner:
         answer = self._client.post(f"/schedules/{name}/run")
         assert answer.status_code == 202, answer.text
 
+    def pause(self, name: str) -> None:
+        assert self._client.post(f"/schedules/{name}/pause").status_code == 200
+
     def remove(self, name: str) -> None:
         assert self._client.delete(f"/schedules/{name}").status_code == 204
 
