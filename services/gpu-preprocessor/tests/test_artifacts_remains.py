@@ -103,6 +103,16 @@ def test_a_job_without_a_result_keeps_nothing(make_worker: MakeWorker) -> None:
     worker.sets.remove_remains(settled(None), check=no_check)
 
 
+def test_of_a_purged_job_no_set_is_kept(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    whole = worker.fill(worker.begin()).finish(FACTS)
+    begin_in(worker, OLD, 2)
+    job = settled(whole.folder, run=2).model_copy(update={"purged": True})
+    worker.sets.remove_remains(job, check=no_check)
+    assert worker.store.list_names("") == []
+    worker.sets.remove_remains(job, check=no_check)
+
+
 def test_each_run_has_sets_of_its_own(make_worker: MakeWorker) -> None:
     worker = make_worker()
     first = worker.fill(worker.begin()).finish(FACTS)

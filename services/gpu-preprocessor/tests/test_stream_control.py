@@ -184,8 +184,9 @@ def test_jobs_whose_entries_a_flush_took_stop_soon(bench: Bench, lost: int) -> N
     assert effects.done == jobs
 
 
-def settle_job(bench: Bench, name: str) -> str:
-    member = SettledJob(job_id=name, cctv_id="cam", run=1, folder=None).model_dump_json()
+def settle_job(bench: Bench, name: str, *, purged: bool = False) -> str:
+    job = SettledJob(job_id=name, cctv_id="cam", run=1, folder=None, purged=purged)
+    member = job.model_dump_json()
     bench.redis.zadd(f"{bench.stream}:settled", {member: 0})
     return member
 
@@ -197,6 +198,16 @@ def test_remains_of_jobs_that_have_ended_are_removed(bench: Bench) -> None:
     bench.consumer(Effects(), remover=removals)
     wait_until(lambda: bench.redis.zcard(f"{bench.stream}:settled") == 0)
     assert [job.job_id for job in removals.jobs] == ["a"]
+
+
+def test_it_is_said_of_a_purged_job_that_nothing_is_left(bench: Bench) -> None:
+    removals = Removals()
+    settle_job(bench, "a")
+    settle_job(bench, "b", purged=True)
+    bench.consumer(Effects(), remover=removals)
+    wait_until(lambda: bench.redis.zcard(f"{bench.stream}:settled") == 0)
+    assert {job.job_id for job in removals.jobs} == {"a", "b"}
+    assert bench.redis.zrange(f"{bench.stream}:purged", 0, -1) == ["b"]
 
 
 def test_remains_that_could_not_be_removed_are_tried_again(bench: Bench) -> None:

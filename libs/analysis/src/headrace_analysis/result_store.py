@@ -1,8 +1,8 @@
 """Results that are too large for a report: kept in S3, linked from the report."""
 
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
 
+from headrace_common.contracts.analysis import results_folder
 from headrace_common.storage import S3Location
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ class S3ResultStore:
 
     def put(self, job_id: str, name: str, data: bytes, content_type: str) -> str:
         """Keep `data` and return its `s3://` URL."""
-        # The id comes from outside: quoted, it stays one part of the path.
-        location = S3Location(self._bucket, f"results/{quote(job_id, safe='')}/{name}")
+        location = S3Location(self._bucket, f"{results_folder(job_id)}{name}")
         self._client.put_object(
             Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type
         )

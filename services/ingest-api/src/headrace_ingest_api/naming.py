@@ -9,6 +9,8 @@ from headrace_ingest_api.recognition import Container
 
 #: What file systems take, and enough to recognise a file by.
 MAX_FILENAME_CHARACTERS: Final = 200
+#: What the keys of all recordings begin with.
+RECORDINGS: Final = "audio/"
 _SEPARATORS: Final = re.compile(r"[/\\]")
 #: Control, format (text direction), surrogate, private and unassigned characters.
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -21,7 +23,7 @@ def recording_key(job_id: str, container: Container, now: datetime) -> str:
 
 def recordings_folder(day: datetime) -> str:
     """Return what the keys of a day's recordings begin with."""
-    return f"audio/{day:%Y/%m/%d}/"
+    return f"{RECORDINGS}{day:%Y/%m/%d}/"
 
 
 def job_of_key(key: str) -> str:

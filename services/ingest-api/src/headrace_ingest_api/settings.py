@@ -116,6 +116,29 @@ class IngestSettings(
         """How far ahead a job may be told to begin."""
         return timedelta(days=self.max_run_delay_days)
 
+    result_retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long what analysis servers stored of a job in S3 is kept after its end; "
+        "unset: as long as the job",
+    )
+    shadow_retention_days: float = Field(
+        default=1,
+        gt=0,
+        description="The same of copies that were sent to compare, after their answer",
+    )
+
+    @property
+    def result_retention(self) -> timedelta | None:
+        """How long artefacts are kept; None: as long as the job."""
+        days = self.result_retention_days
+        return None if days is None else timedelta(days=days)
+
+    @property
+    def shadow_retention(self) -> timedelta:
+        """How long the artefacts of copies are kept."""
+        return timedelta(days=self.shadow_retention_days)
+
     @property
     def direct_upload_lifetime(self) -> timedelta:
         """How long a client has for a direct upload."""

@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from headrace_common.contracts import JobKind
+from headrace_common.contracts.analysis import ARTIFACTS_EXPIRED
 from headrace_common.contracts.cctv import ArtifactName, CctvResult
 from headrace_common.db import Database, Job
 from headrace_common.errors import NotFoundError, UnprocessableError
@@ -78,8 +79,7 @@ class ArtifactUrls:
 
     def views(self, job: Job) -> list[ArtifactView]:
         """Show the job's files, those left out that lie in buckets that are not ours."""
-        artifacts = (job.result or {}).get("artifacts")
-        names = [RECORDING, *(artifacts if isinstance(artifacts, dict) else ())]
+        names = [RECORDING, *_artifacts(job)]
         views = []
         for name in names:
             try:
@@ -144,7 +144,7 @@ class JobArtifacts:
 
 def _camera_result(job: Job) -> CctvResult | None:
     """Read a camera job's result; None while there is none, or of a version that we do not know."""
-    if job.result is None:
+    if job.result is None or job.discard_at is not None:
         return None
     try:
         return CctvResult.model_validate(job.result)
@@ -155,12 +155,19 @@ def _camera_result(job: Job) -> CctvResult | None:
 
 def artifact_url(job: Job, name: str) -> str | None:
     """Return the `s3://` URL of a job's file `name`, if it has one."""
-    if name == RECORDING:
-        url = job.input.get("s3_audio_url")
-    else:
-        artifacts = (job.result or {}).get("artifacts")
-        url = artifacts.get(name) if isinstance(artifacts, dict) else None
+    if job.discard_at is not None:
+        return None  # the job is being purged, or was never accepted: nothing is kept
+    url = job.input.get("s3_audio_url") if name == RECORDING else _artifacts(job).get(name)
     return url if isinstance(url, str) else None
+
+
+def _artifacts(job: Job) -> dict[str, Any]:
+    """Return the artefacts that the result names, unless they are expired."""
+    expired = job.meta.get(ARTIFACTS_EXPIRED)
+    artifacts = (job.result or {}).get("artifacts")
+    if isinstance(expired, dict) and expired.get("run") == job.run:
+        return {}
+    return artifacts if isinstance(artifacts, dict) else {}
 
 
 def artifacts_router(database: Database, artifacts: JobArtifacts) -> APIRouter:

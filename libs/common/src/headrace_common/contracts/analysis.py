@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +25,14 @@ ANALYSIS_PROGRESS: Final = "analysis_progress"
 #: Ends the job id of a copy that is sent to the other side of a roll-out to compare the answers.
 #: It is part of the id, so that whatever an analysis server answers, by whatever way, tells.
 SHADOW_SUFFIX: Final = ".shadow"
+#: Key of a job's metadata: the run whose stored artefacts are removed, or about to be, and when.
+ARTIFACTS_EXPIRED: Final = "artifacts_expired"
+
+
+def results_folder(job_id: str) -> str:
+    """Return what the keys begin with under which an analysis server stores results of a job."""
+    # The id comes from outside: quoted, it stays one part of the path.
+    return f"results/{quote(job_id, safe='')}/"
 
 
 class AnalysisRequest(BaseModel):

@@ -43,6 +43,9 @@ PAUSED_SUFFIX: Final = ":paused"
 #: Sorted set of jobs that have ended, by the time in ms from which on what their runs left in Swift
 #: beside the result is removed. Each is a SettledJob as JSON.
 SETTLED_SUFFIX: Final = ":settled"
+#: Sorted set of the ids of purged jobs of which nothing is left in Swift, by the time in ms at
+#: which that was made sure. Their rows are removed then.
+PURGED_SUFFIX: Final = ":purged"
 #: Set of the ids of jobs whose entry a worker lost while it worked: frozen for long, it may have
 #: stored something after the job was settled.
 SUSPECTS_SUFFIX: Final = ":suspects"
@@ -276,6 +279,10 @@ class SettledJob(BaseModel):
     cctv_id: CameraId
     run: int = Field(ge=1)
     folder: str | None = Field(description="Of the job's result; None where it has none")
+    purged: bool = Field(
+        default=False,
+        description="The job is about to be removed: nothing is kept, of no run",
+    )
 
 
 class CctvReport(BaseModel):

@@ -134,6 +134,13 @@ class Job(Base):
             postgresql_where=text("kind = 'cctv_preprocess' AND finished_at IS NOT NULL"),
         ),
         Index(
+            "ix_jobs_artifacts_finished_at",
+            "finished_at",
+            postgresql_where=text(
+                "kind = 'audio_analysis' AND finished_at IS NOT NULL AND result ? 'artifacts'"
+            ),
+        ),
+        Index(
             "ix_jobs_retain_until",
             "retain_until",
             postgresql_where=text("retain_until IS NOT NULL"),
@@ -316,6 +323,11 @@ class ShadowRun(Base):
 
     __table_args__ = (
         Index("ix_shadow_runs_created_at", "created_at"),
+        Index(
+            "ix_shadow_runs_artifacts_answered_at",
+            "answered_at",
+            postgresql_where=text("result ? 'artifacts'"),
+        ),
         Index(
             "ix_shadow_runs_uncompared",
             "answered_at",

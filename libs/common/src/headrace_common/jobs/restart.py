@@ -44,7 +44,7 @@ class NotAcceptedError(ConflictError):
 
 
 class MediaDiscardedError(NotAcceptedError):
-    """The job ended while its recording came in, of which nothing is kept."""
+    """The job ended while its recording came in, or is being purged: nothing is kept of it."""
 
     code = "media_discarded"
     title = "Recording was not kept"
@@ -81,7 +81,9 @@ def plan_restart(job: Job, *, message: str) -> Restart:
         MalformedEntryError: the entry of a camera job cannot be made of its row.
     """
     if job.discard_at is not None:
-        raise MediaDiscardedError(f"the upload of job {job.id!r} never ended: nothing is kept")
+        raise MediaDiscardedError(
+            f"nothing is kept of job {job.id!r}: its upload never ended, or its retention is over"
+        )
     if job.status == JobStatus.UPLOADING:
         raise NotAcceptedError(f"job {job.id!r} is still being uploaded")
     if job.kind == JobKind.CCTV_PREPROCESS:

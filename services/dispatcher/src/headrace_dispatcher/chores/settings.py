@@ -32,7 +32,7 @@ class HouseKeepingSettings(SettingsGroup):
         300, "How often entries that no group needs are removed from the streams"
     )
     job_purge_seconds: float = _interval(
-        600, "How often finished jobs whose retention is over are removed"
+        120, "How often finished jobs whose retention is over are removed"
     )
     result_expiry_seconds: float = _interval(
         3_600, "How often stored artefacts whose retention is over are removed"

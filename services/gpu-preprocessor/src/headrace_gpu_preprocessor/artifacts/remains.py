@@ -44,12 +44,17 @@ def remove_remains(store: SwiftStore, prefix: str, job: SettledJob, *, check: Ch
     """Remove every set of a run that is not its result, and what earlier runs left unfinished.
 
     Whole sets of earlier runs were results once, and stay. Nothing is removed where the result
-    is not found: then what is known of the job is wrong.
+    is not found: then what is known of the job is wrong. Of a purged job all sets go.
 
     Raises:
         SwiftError: Swift could not be asked, or did not do it.
     """
     folders = store.list_folders(job_folder(prefix, job.cctv_id, job.job_id))
+    if job.purged:
+        # Under another prefix, the result was stored with other settings.
+        for folder in {*folders, *([job.folder] if job.folder is not None else ())}:
+            remove_set(store, folder, whole=True, check=check)
+        return
     if folders in ([], [job.folder]):
         return
     if job.folder is not None and store.head(job.folder + _META) is None:

@@ -2,7 +2,8 @@
 
 The results service says which jobs, some time after their end, and what their result is: it
 alone knows for certain. A set that somebody thaws to finish long after its job was done elsewhere
-is removed in this way, and so is what failed and cancelled jobs had stored.
+is removed in this way, and so is what failed and cancelled jobs had stored. The ingest API says
+which jobs are purged, and waits for the word that nothing of them is left.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class Janitor:
                 taken = await self._store.take_settled(count=_BATCH, again_seconds=_AGAIN_SECONDS)
             for member in taken:
                 if await self._is_done(member):
-                    await self._store.drop_settled(member)
+                    await self._store.drop_settled(member, purged=_purged(member))
             if len(taken) < _BATCH:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -73,6 +74,15 @@ class Janitor:
             exc_info=None if expected else ended.error,
         )
         return False
+
+
+def _purged(member: bytes) -> str | None:
+    """Return the id of a job whose row waits for it to be gone; None of others."""
+    try:
+        job = SettledJob.model_validate_json(member)
+    except ValidationError:
+        return None
+    return job.job_id if job.purged else None
 
 
 def _always() -> None:

@@ -11,6 +11,7 @@ from headrace_common.contracts.cctv import (
     DEFAULT_STREAM,
     DELAYED_SUFFIX,
     PAUSED_SUFFIX,
+    PURGED_SUFFIX,
     REPORTS_SUFFIX,
     RESULTS_GROUP,
     SETTLED_SUFFIX,
@@ -135,6 +136,11 @@ class StreamSettings(JobStreamSettings):
         return f"{self.redis_stream}{SETTLED_SUFFIX}"
 
     @property
+    def purged_key(self) -> str:
+        """Sorted set of the purged jobs of which nothing is left."""
+        return f"{self.redis_stream}{PURGED_SUFFIX}"
+
+    @property
     def suspects_key(self) -> str:
         """Set of the jobs whose entry a worker lost."""
         return f"{self.redis_stream}{SUSPECTS_SUFFIX}"
@@ -161,7 +167,7 @@ class StreamSettings(JobStreamSettings):
         keys = (
             *(self.redis_stream, self.redis_dlq_stream, self.reports_stream),
             *(self.delayed_key, self.running_key, self.cancelled_key),
-            *(self.paused_key, self.settled_key, self.suspects_key),
+            *(self.paused_key, self.settled_key, self.suspects_key, self.purged_key),
         )
         if len(set(keys)) < len(keys):
             raise ValueError("REDIS_STREAM, its companions and REDIS_DLQ_STREAM must differ")

@@ -1,6 +1,7 @@
 """The stream as the consumer sees it: a thin asynchronous shell over the scripts."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -212,9 +213,18 @@ class StreamStore:
         keys = [self._settings.settled_key]
         return list(await self._run(self._scripts.take_settled, keys, args))
 
-    async def drop_settled(self, member: bytes) -> None:
-        """Note that nothing is left of a job but its result."""
-        await self._client.zrem(self._settings.settled_key, member)
+    async def drop_settled(self, member: bytes, *, purged: str | None = None) -> None:
+        """Note that nothing is left of a job but its result, or nothing of a purged one at all.
+
+        Args:
+            member: that tells of the job.
+            purged: its id, where it is one.
+        """
+        async with self._client.pipeline(transaction=True) as pipeline:
+            if purged is not None:
+                pipeline.zadd(self._settings.purged_key, {purged: time.time_ns() // 1_000_000})
+            pipeline.zrem(self._settings.settled_key, member)
+            await pipeline.execute()
 
     async def suspect(self, job_id: str) -> None:
         """Note that we may have stored something of a job whose entry was another's by then."""

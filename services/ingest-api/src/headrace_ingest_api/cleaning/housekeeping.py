@@ -12,9 +12,12 @@ from headrace_common.contracts.schedules import (
     SEARCH_STORAGE,
 )
 from headrace_common.shifts import Shift
+from headrace_ingest_api.cleaning.camera_sets import CameraSets
 from headrace_ingest_api.cleaning.discards import Discards
+from headrace_ingest_api.cleaning.expiring import Expiring
 from headrace_ingest_api.cleaning.expiry import Expiry
 from headrace_ingest_api.cleaning.orphans import OrphanSearch
+from headrace_ingest_api.cleaning.purge import Purge
 from headrace_ingest_api.resources import Resources
 
 #: What a chore under way gets to come to its end, once uploads have.
@@ -41,14 +44,30 @@ class HouseKeeping:
             days=settings.storage_scan_days,
             unknown_after=settings.storage_orphan_age,
         )
+        self.purge = Purge(
+            resources.database,
+            resources.s3,
+            resources.s3_breaker,
+            CameraSets(resources.redis, stream=settings.redis_stream),
+            bucket=settings.s3_bucket,
+            retry_seconds=settings.storage_discard_retry_seconds,
+        )
+        self.expiring = Expiring(
+            resources.database,
+            resources.s3,
+            resources.s3_breaker,
+            bucket=settings.s3_bucket,
+            keep=settings.result_retention,
+            keep_copies=settings.shadow_retention,
+        )
         self._worker = ChoreWorker(
             settings,
             resources.database,
             {
                 ABORT_UPLOADS: self.abort_uploads,
                 SEARCH_STORAGE: self.search_storage,
-                PURGE_JOBS: lambda _shift: {},
-                EXPIRE_RESULTS: lambda _shift: {},
+                PURGE_JOBS: self.purge.run,
+                EXPIRE_RESULTS: self.expiring.run,
             },
         )
 

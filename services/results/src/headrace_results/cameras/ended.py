@@ -183,7 +183,7 @@ def tell_settled(client: redis.Redis, stream: str) -> Tell:
 
     def tell(jobs: Sequence[Job]) -> None:
         told = [settled for job in jobs if (settled := settled_job(job)) is not None]
-        members: dict[Any, Any] = {each.model_dump_json(): 0 for each in told}
+        members: dict[Any, Any] = {each.model_dump_json(exclude_defaults=True): 0 for each in told}
         if members:
             client.zadd(f"{stream}{SETTLED_SUFFIX}", members, nx=True)
 
