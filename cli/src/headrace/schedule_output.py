@@ -44,15 +44,13 @@ def print_next(firings: Sequence[dict[str, Any]]) -> None:
     if not firings:
         return
     print_heading("Next")
+    late = [_later(firing) for firing in firings]
+    columns = ("TIME", "IN", "WITH JITTER") if any(late) else ("TIME", "IN")
     print_table(
-        ("TIME", "IN", "WITH JITTER"),
+        columns,
         [
-            (
-                local_text(firing["local"]),
-                _from_now(firing["fire_at"]),
-                firing["due_at"] and _later(firing["fire_at"], firing["due_at"]),
-            )
-            for firing in firings
+            (local_text(firing["local"]), _from_now(firing["fire_at"]), by)[: len(columns)]
+            for firing, by in zip(firings, late, strict=True)
         ],
     )
 
@@ -90,7 +88,7 @@ def trigger_text(trigger: dict[str, Any]) -> str:
     if kind == "interval":
         return f"every {span_text(trigger['seconds'])}"
     if kind == "delay":
-        return f"{span_text(trigger['seconds'])} after it was made"
+        return f"at {moment_text(trigger['at'])}, {span_text(trigger['seconds'])} after it was made"
     return f"at {moment_text(trigger['at'])}"
 
 
@@ -157,6 +155,8 @@ def _from_now(text: str) -> str:
     return span_text(seconds if seconds < _HOUR else seconds - seconds % _MINUTE)
 
 
-def _later(fire_at: str, due_at: str) -> str | None:
-    by = datetime.fromisoformat(due_at) - datetime.fromisoformat(fire_at)
+def _later(firing: dict[str, Any]) -> str | None:
+    if firing["due_at"] is None:
+        return None
+    by = datetime.fromisoformat(firing["due_at"]) - datetime.fromisoformat(firing["fire_at"])
     return f"+ {by.total_seconds():.1f} s" if by > timedelta(0) else None
