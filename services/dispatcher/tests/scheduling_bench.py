@@ -1,7 +1,7 @@
 """Schedulers of a test's own on one database and one namespace of Redis, and schedules for them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from headrace_common.broker import make_broker
 from headrace_common.contracts.schedules import RECOVER_JOBS
 from headrace_common.db import Database, Firing, Schedule, SchedulerLeader
 from headrace_common.settings import DatabaseSettings, RedisSettings
+from headrace_dispatcher.scheduling.leading import AtElection
 from headrace_dispatcher.scheduling.process import Scheduler
 from headrace_dispatcher.scheduling.settings import SchedulerSettings
 from headrace_local.pytest_plugin import LocalServers
@@ -32,11 +33,15 @@ class SchedulingBench:
     redis_settings: RedisSettings
     running: list[Scheduler] = field(default_factory=list)
 
-    def scheduler(self, **changes: Any) -> Scheduler:
+    def scheduler(self, at_election: Sequence[AtElection] = (), **changes: Any) -> Scheduler:
         """Start a scheduler; keyword arguments change its settings."""
-        settings = SchedulerSettings.model_validate({"scheduler_lease_seconds": 2, **changes})
+        settings = SchedulerSettings.model_validate(changes)
         scheduler = Scheduler(
-            self.database, self.broker, settings, holder=f"test-{len(self.running)}"
+            self.database,
+            self.broker,
+            settings,
+            at_election=at_election,
+            holder=f"test-{len(self.running)}",
         )
         self.running.append(scheduler)
         scheduler.start()

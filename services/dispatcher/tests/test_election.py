@@ -59,7 +59,7 @@ def without_time_outs(session: Session) -> None:
 
 def test_one_of_many_leads_and_hands_over_at_once(bench: SchedulingBench) -> None:
     for _ in range(4):
-        bench.scheduler(scheduler_lease_seconds=15)
+        bench.scheduler()
     first = bench.leader()
     assert (first.epoch, first.check()) == (1, "leads in epoch 1, looked 0 s ago")
     others = [each for each in bench.running if each is not first]

@@ -9,6 +9,8 @@ from dramatiq import Message
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from scheduling_bench import SchedulingBench, bench
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from headrace_common.broker import make_broker
 from headrace_common.contracts.schedules import (
@@ -105,10 +107,24 @@ def test_each_misfire_policy_after_two_minutes_without_a_leader(bench: Schedulin
         assert bench.load(schedule_id).next_fire_at is not None
 
 
+def test_schedules_fire_even_where_a_deed_of_the_election_fails(bench: SchedulingBench) -> None:
+    schedule_id = bench.once()
+
+    def fail(session: Session) -> None:
+        session.execute(text("SELECT 1 / 0"))
+
+    done: list[str] = []
+    deeds = [fail, lambda session: done.append(str(session.scalar(text("SELECT 'done'"))))]
+    bench.scheduler(deeds)
+    wait_until(lambda: bench.firings(schedule_id))
+    assert (bench.leader().epoch, done) == (1, ["done"])
+
+
 def test_neither_a_broken_nor_a_locked_schedule_holds_up_the_others(
     bench: SchedulingBench,
 ) -> None:
     broken = bench.once(trigger={"type": "moon"})
+    odd = bench.once(next_fire_at=None)
     locked, fine = bench.once(), bench.once()
     with bench.database.begin() as session:
         session.get_one(Schedule, locked, with_for_update=True)
@@ -116,9 +132,10 @@ def test_neither_a_broken_nor_a_locked_schedule_holds_up_the_others(
         wait_until(lambda: bench.firings(fine))
         assert bench.firings(locked) == []
     wait_until(lambda: bench.firings(locked))
-    row = bench.load(broken)
-    assert (row.paused, row.next_due_at, bench.firings(broken)) == (True, None, [])
-    assert "its row makes no sense" in (row.paused_reason or "")
+    for each in (broken, odd):
+        row = bench.load(each)
+        assert (row.paused, row.next_due_at, bench.firings(each)) == (True, None, [])
+        assert "its row makes no sense" in (row.paused_reason or "")
 
 
 def test_a_schedule_that_is_paused_or_moved_does_not_fire(bench: SchedulingBench) -> None:
@@ -298,7 +315,8 @@ def test_an_untracked_target_gets_its_parameters(
 def letter(firing_id: int, *, tries: int = 0) -> Letter:
     return Letter(
         firing_id=firing_id,
-        fire_at=datetime.now(UTC),
+        schedule_id="s",
+        fire_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=firing_id),
         tries=tries,
         queue=RECOVER_JOBS.queue,
         actor=RECOVER_JOBS.actor,

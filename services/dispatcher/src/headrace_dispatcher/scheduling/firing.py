@@ -146,22 +146,28 @@ def _plan(
     at_most: int,
 ) -> Plan | None:
     """Plan for one schedule; one that cannot be read is stopped, and holds up no other."""
-    assert schedule.next_fire_at is not None  # noqa: S101 - set together with `next_due_at`
     try:
         return plan_firings(
             timing_of(schedule, calendars.get(schedule.calendar or "")),
             policy_of(schedule),
-            next_fire_at=schedule.next_fire_at,
+            next_fire_at=_nominal(schedule),
             now=now,
             is_running=schedule.id in running,
             at_most=at_most,
         )
-    except (ValueError, KeyError) as error:
+    except Exception as error:
+        # Whatever it is: the reckoning is pure, and the same row would fail the same way again.
         log.exception("scheduler.schedule_broken", schedule=schedule.name)
         BROKEN.inc()
         reason = f"its row makes no sense: {error}"[:_MAX_REASON]
         session.execute(_STOP, {"id": schedule.id, "reason": reason})
         return None
+
+
+def _nominal(schedule: Schedule) -> datetime:
+    if schedule.next_fire_at is None:
+        raise ValueError("it has a due time, and no nominal one")
+    return schedule.next_fire_at
 
 
 def _calendars(session: Session, schedules: Sequence[Schedule]) -> dict[str, Calendar]:

@@ -14,17 +14,20 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
 from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from headrace_dispatcher.scheduling.clockwork import Clockwork
-from headrace_dispatcher.scheduling.election import Term
+from headrace_dispatcher.scheduling.election import DeposedError, Term
 from headrace_dispatcher.scheduling.firing import database_now, fire_due
 from headrace_dispatcher.scheduling.posting import PostOffice
 from headrace_dispatcher.scheduling.relay import Relay
 from headrace_dispatcher.scheduling.settings import SchedulerSettings
 from headrace_dispatcher.scheduling.settling import Settling
+
+log = structlog.get_logger()
 
 _ROUND_SECONDS: Final = 1.0
 #: How often the leader gives a sign of life, and what part of its lease is the most.
@@ -44,7 +47,7 @@ _IS_OVERDUE: Final = text("""
 SELECT EXISTS (SELECT FROM schedules WHERE next_due_at <= :now AND NOT paused)
 """)
 
-#: Done at the beginning of each term, in its first transaction.
+#: Done at the beginning of each term, in a transaction of its own.
 AtElection = Callable[[Session], object]
 
 
@@ -77,9 +80,8 @@ class Leading:
 
     def __enter__(self) -> Self:
         """Begin the term."""
-        with self._term.begin() as session:
-            for deed in self._at_election:
-                deed(session)
+        for deed in self._at_election:
+            self._do(deed)
         self._open.callback(self._errands.shutdown, wait=False, cancel_futures=True)
         self._open.enter_context(self._clockwork)
         return self
@@ -113,6 +115,16 @@ class Leading:
             with self._term.begin() as session:
                 self._relay.step(session)
             self._relay.send()
+
+    def _do(self, deed: AtElection) -> None:
+        """Do it. Schedules have to fire even if it fails."""
+        try:
+            with self._term.begin() as session:
+                deed(session)
+        except DeposedError:
+            raise
+        except Exception:
+            log.exception("scheduler.deed_failed")
 
     def _patience(self) -> float:
         if self._more or self._relay.has_work():

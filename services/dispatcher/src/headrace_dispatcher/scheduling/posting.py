@@ -47,6 +47,7 @@ class Letter:
     """A message of a firing, and what its row has to say once it is sent."""
 
     firing_id: int
+    schedule_id: str
     fire_at: datetime
     tries: int
     queue: str
@@ -57,8 +58,12 @@ class Letter:
 
     @property
     def message_id(self) -> str:
-        """The same for all who send this try of the firing."""
-        return str(uuid5(_IDS, f"{self.firing_id}:{self.tries}"))
+        """The same for all who send this try of the firing.
+
+        By its nominal time: a database that fails over may have lost the row, and make it anew
+        with another id.
+        """
+        return str(uuid5(_IDS, f"{self.schedule_id} {self.fire_at.isoformat()} {self.tries}"))
 
     def message(self) -> "Message[Any]":
         """Return the message; its options say what it is of, for who has to know it from others."""

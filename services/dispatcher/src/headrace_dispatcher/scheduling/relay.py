@@ -33,7 +33,7 @@ WHERE finished_at IS NULL AND state IN ('sent', 'running')
 GROUP BY target, target_key
 """)
 _WAITING: Final = text("""
-SELECT id, fire_at, target, target_key, params, tries, trace FROM firings
+SELECT id, schedule_id, fire_at, target, target_key, params, tries, trace FROM firings
 WHERE state = 'pending' AND target = ANY(:known)
     AND NOT (target = ANY(:full) OR target_key = ANY(:full))
 ORDER BY due_at, id LIMIT :most
@@ -183,6 +183,7 @@ def _letter(row: Any, contract: TargetContract) -> Letter:
     fire_at: datetime = row.fire_at
     return Letter(
         firing_id=row.id,
+        schedule_id=row.schedule_id,
         fire_at=fire_at,
         tries=row.tries,
         queue=contract.queue,
