@@ -121,8 +121,8 @@ def test_what_cannot_be_begun_ends_with_a_reason(bench: FiringBench) -> None:
     assert why(bench.reanalyse(schedule_id, uploading)) == (
         f"job {uploading!r} is still being uploaded"
     )
-    assert why(bench.reanalyse(schedule_id, discarded)) == (
-        f"the upload of job {discarded!r} never ended: nothing is kept"
+    assert f"nothing is kept of job {discarded!r}" in str(
+        why(bench.reanalyse(schedule_id, discarded))
     )
     assert why(bench.reanalyse(schedule_id, camera_job)) == (
         f"job {camera_job!r} is no audio job but cctv_preprocess"
