@@ -124,9 +124,9 @@ class Bench:
                 )
             )
 
-    def build_in(self, name: str) -> None:
+    def write(self, name: str, **columns: Any) -> None:
         with self.database.begin() as session:
-            session.execute(update(Schedule).where(Schedule.name == name).values(built_in=True))
+            session.execute(update(Schedule).where(Schedule.name == name).values(**columns))
 
     def finish(self, firing_id: int) -> None:
         with self.database.begin() as session:

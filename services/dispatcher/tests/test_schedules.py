@@ -316,7 +316,7 @@ def test_a_schedule_is_removed_with_its_history_but_no_built_in_one(bench: Bench
     assert bench.deeds("a")[-1] == "schedule.delete"
 
     bench.create("kept", target="audio.reanalyse", params={"job_id": bench.job()})
-    bench.build_in("kept")
+    bench.write("kept", built_in=True)
     assert bench.ask("PATCH", "/schedules/kept", json={"overlap": "skip"}).status_code == 403
     refused = bench.ask("DELETE", "/schedules/kept", key=bench.admin)
     assert (refused.status_code, refused.json()["code"]) == (409, "schedule_built_in")
@@ -352,3 +352,14 @@ def test_the_state_of_the_scheduler_is_told(bench: Bench) -> None:
     state = bench.get("/scheduler")
     assert state["leader"] is None
     assert (state["backlog"]["due"], state["backlog"]["pending"]) == (1, 0)
+
+
+def test_a_row_that_makes_no_sense_hides_no_other(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.create(name, trigger=DAILY)
+    bench.write("a", trigger={"type": "tide"})
+    bench.write("b", time_zone="Europe/Atlantis")
+    listed = bench.get("/schedules", firings=3)["schedules"]
+    assert [len(found["next_firings"]) for found in listed] == [1, 1, 3]
+    mended = bench.ask("DELETE", "/schedules/a")
+    assert mended.status_code == 204

@@ -1,8 +1,17 @@
 """What clients say of schedules."""
 
+from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+)
 
 from headrace_common.contracts.schedules import MisfirePolicy, OverlapPolicy
 from headrace_common.db import is_storable
@@ -73,6 +82,14 @@ class TimingBody(BaseModel):
     start_at: Instant | None = Field(default=None, description="Nothing is fired earlier")
     end_at: Instant | None = Field(default=None, description="Nothing is fired later")
     calendar: Name | None = Field(default=None, description="Nothing is fired on its days")
+
+    @field_validator("end_at")
+    @classmethod
+    def _is_after_start(cls, end_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        start_at = info.data.get("start_at")
+        if end_at is not None and start_at is not None and end_at <= start_at:
+            raise ValueError("must be later than start_at")
+        return end_at
 
 
 class ScheduleBody(TimingBody):

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -32,6 +33,8 @@ from headrace_dispatcher.scheduling.views import (
     ScheduleList,
     ScheduleView,
 )
+
+log = structlog.get_logger()
 
 #: Firings that are shown with a schedule.
 _LAST_FIRINGS: Final = 10
@@ -196,7 +199,13 @@ def next_firings(
     if schedule.next_fire_at is None or schedule.next_due_at is None or not count:
         return []
     first = Occurrence(schedule.next_fire_at, schedule.next_due_at)
-    timing = timing_with(schedule, calendars)
+    try:
+        timing = timing_with(schedule, calendars)
+    except (ValueError, KeyError) as error:
+        # A row of a later version, or one that makes no sense and that its leader is about to
+        # stop: the others of a list are told all the same.
+        log.warning("schedules.row_not_read", schedule=schedule.name, error=str(error)[:500])
+        return [first]
     return [first, *timing.preview(max(now, first.fire_at), count - 1)]
 
 

@@ -17,6 +17,7 @@ from headrace_common.contracts.schedules import (
 from headrace_common.db import Firing, Schedule
 from headrace_common.telemetry.secrets import deeply_without_url_values, without_url_values
 from headrace_dispatcher.scheduling.timing import Occurrence
+from headrace_dispatcher.scheduling.zones import is_zone
 
 
 class ScheduleState(StrEnum):
@@ -151,7 +152,7 @@ class ScheduleView(BaseModel):
             more: of a subclass.
         """
         names = ScheduleView.model_fields.keys() - {"state", "next_firings"}
-        zone = ZoneInfo(schedule.time_zone)
+        zone = _zone(schedule)
         return cls.model_validate(
             {
                 **{name: getattr(schedule, name) for name in names},
@@ -160,6 +161,11 @@ class ScheduleView(BaseModel):
                 **more,
             }
         )
+
+
+def _zone(schedule: Schedule) -> ZoneInfo:
+    """Return the zone of a row; UTC where this machine does not know it, and another may."""
+    return ZoneInfo(schedule.time_zone if is_zone(schedule.time_zone) else "UTC")
 
 
 class ScheduleDetail(ScheduleView):
