@@ -45,9 +45,18 @@ class Report:
                     found[fault.kind].append(later[0].at - fault.at)
         return dict(found)
 
-    def drift(self) -> dict[str, float]:
-        """Return percentiles of what firings were late by, in seconds."""
-        late = sorted(firing.drift_seconds for firing in self.facts.firings)
+    def drift(self, *, while_led: bool) -> dict[str, float]:
+        """Return percentiles of what firings were late by, in seconds.
+
+        Args:
+            while_led: of those only that came due in the term that recorded them.
+        """
+        begun = {lead.epoch: lead.elected_at for lead in self.leads}
+        late = sorted(
+            firing.drift_seconds
+            for firing in self.facts.firings
+            if not while_led or (firing.epoch in begun and firing.due_at >= begun[firing.epoch])
+        )
         if not late:
             return {}
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -62,8 +71,9 @@ class Report:
             f"{len(self.facts.beats)} schedules, {expected} due times, {len(self.facts.firings)} "
             f"firings, {len(self.facts.messages)} messages, {len(self.leads)} terms"
         )
-        told = ", ".join(f"{name} {late:.3f} s" for name, late in self.drift().items())
-        yield f"late by: {told} (while nobody leads, everything is)"
+        for name, while_led in (("all", False), ("those due while somebody led", True)):
+            drift = self.drift(while_led=while_led)
+            yield f"late, {name}: " + ", ".join(f"{it} {late:.3f} s" for it, late in drift.items())
         hits = self.take_overs()
         for kind in Kind:
             done = sum(fault.kind is kind for fault in self.faults)

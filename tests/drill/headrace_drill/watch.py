@@ -3,21 +3,30 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Self
 
 import psycopg
 
 _LOOK_SECONDS: Final = 0.05
-_LEADER: Final = "SELECT epoch, holder FROM scheduler_leader WHERE id = 1"
+_LEADER: Final = "SELECT epoch, holder, elected_at FROM scheduler_leader WHERE id = 1"
 
 
 @dataclass(frozen=True)
 class Lead:
-    """The beginning of a term, by the monotonic clock of the drill."""
+    """The beginning of a term.
+
+    Attributes:
+        at: when it was seen, by the monotonic clock of the drill.
+        epoch: its number.
+        pid: of the process that leads.
+        elected_at: when it began, by the database's clock.
+    """
 
     at: float
     epoch: int
     pid: int
+    elected_at: datetime
 
 
 @dataclass
@@ -56,4 +65,4 @@ class Watch:
                 row = connection.execute(_LEADER).fetchone()
                 if row is not None and (not self.leads or self.leads[-1].epoch != row[0]):
                     pid = int(row[1].rpartition(":")[2])
-                    self.leads.append(Lead(time.monotonic(), row[0], pid))
+                    self.leads.append(Lead(time.monotonic(), row[0], pid, row[2]))
