@@ -201,12 +201,12 @@ def next_firings(
     first = Occurrence(schedule.next_fire_at, schedule.next_due_at)
     try:
         timing = timing_with(schedule, calendars)
+        return [first, *timing.preview(max(now, first.fire_at), count - 1)]
     except (ValueError, KeyError) as error:
         # A row of a later version, or one that makes no sense and that its leader is about to
         # stop: the others of a list are told all the same.
         log.warning("schedules.row_not_read", schedule=schedule.name, error=str(error)[:500])
         return [first]
-    return [first, *timing.preview(max(now, first.fire_at), count - 1)]
 
 
 def _make_cursor(name: str) -> str:
