@@ -50,11 +50,13 @@ def test_schedules_go_by_a_change_of_their_calendar_at_once(bench: Bench) -> Non
     free = next_day(bench.create("a", trigger=DAILY, calendar="holidays"))
     bench.create("paused", trigger=DAILY, calendar="holidays", paused=True)
     bench.create("other", trigger=DAILY)
+    bench.create("broken", trigger=DAILY, calendar="holidays")
+    bench.write("broken", trigger={"type": "tide"})
     used = bench.ask("DELETE", "/calendars/holidays")
     assert (used.status_code, used.json()["code"]) == (409, "calendar_in_use")
 
     changed = bench.patch("/calendars/holidays", add=[free.isoformat()])
-    assert changed["schedules"] == 2
+    assert changed["schedules"] == 3
     assert next_day(bench.get("/schedules/a")) == free + timedelta(days=1)
     assert next_day(bench.get("/schedules/other")) == free
     bench.patch("/calendars/holidays", remove=[free.isoformat()])

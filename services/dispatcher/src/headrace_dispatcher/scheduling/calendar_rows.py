@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -16,6 +17,9 @@ from headrace_common.errors import ConflictError, NotFoundError
 from headrace_dispatcher.scheduling.calendar_days import ExceptionDays
 from headrace_dispatcher.scheduling.firing import database_now
 from headrace_dispatcher.scheduling.retiming import record_due, set_next, timing_with
+from headrace_dispatcher.scheduling.zones import is_zone
+
+log = structlog.get_logger()
 
 #: Schedules that are worked out anew at a time.
 _CHUNK: Final = 1_000
@@ -167,7 +171,7 @@ class _Change:
 
     def may_move(self, next_fire_at: datetime | None, time_zone: str) -> bool:
         """Whether a schedule may fire at another time next: cheaper to say than at which."""
-        if next_fire_at is None or next_fire_at <= self.now:
+        if next_fire_at is None or next_fire_at <= self.now or not is_zone(time_zone):
             return True
         zone = ZoneInfo(time_zone)
         span = (self.now.astimezone(zone).date(), next_fire_at.astimezone(zone).date())
@@ -193,10 +197,12 @@ def _move(session: Session, ids: Sequence[str], change: _Change) -> int:
         # Written all at once, which is several times faster than row by row.
         session.expunge(row)
         seen = row.next_fire_at
-        timing = timing_with(row, {change.name: change.before})
-        record_due(session, row, timing, change.now)
-        timing = replace(timing, exceptions=change.after)
-        set_next(row, timing.next_after(change.now))
+        try:
+            _work_out(session, row, change)
+        except (ValueError, KeyError) as error:
+            # The leader stops it when it is due; it keeps no other from being moved.
+            log.warning("calendars.row_not_read", schedule=row.name, error=str(error)[:500])
+            continue
         if row.next_fire_at != seen:
             columns["ids"].append(row.id)
             columns["fire_at"].append(row.next_fire_at)
@@ -204,3 +210,11 @@ def _move(session: Session, ids: Sequence[str], change: _Change) -> int:
             columns["last"].append(row.last_fire_at)
     session.execute(_WRITE, columns)
     return len(columns["ids"])
+
+
+def _work_out(session: Session, schedule: Schedule, change: _Change) -> None:
+    """Say when a schedule fires next, once what was due by the days before is recorded."""
+    timing = timing_with(schedule, {change.name: change.before})
+    record_due(session, schedule, timing, change.now)
+    timing = replace(timing, exceptions=change.after)
+    set_next(schedule, timing.next_after(change.now))
