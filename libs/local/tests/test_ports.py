@@ -75,8 +75,8 @@ def test_no_free_port_is_an_error() -> None:
 
 
 def test_a_listener_makes_a_port_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = reserve_port()
+    with socket.create_server(("127.0.0.1", port)):
         assert not is_free(port)
     assert is_free(port)
 
@@ -92,3 +92,18 @@ def test_a_reserved_port_is_nobody_elses() -> None:
     assert min(mine) > _EPHEMERAL_TO
     assert int(others.stdout) not in mine
     assert is_free(int(others.stdout))
+
+
+def test_two_stacks_that_choose_at_the_same_time_choose_apart() -> None:
+    chosen = choose_ports({"a": (), "b": (10_000,)}, previous={}, directory=_HERE)
+    program = (
+        "from pathlib import Path; from headrace_local.ports import choose_ports;"
+        f"print(*choose_ports({{'a': (), 'b': (10_000,)}}, previous={chosen},"
+        f" directory=Path({str(_HERE)!r})).values())"
+    )
+
+    others = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert not set(map(int, others.stdout.split())) & set(chosen.values())

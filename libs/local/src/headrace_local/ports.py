@@ -5,6 +5,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,8 +20,11 @@ _CANDIDATES: Final = range(11_000, 22_000)
 #: Above Linux's ephemeral range (to 60999), for the same reason; stacks do not take them.
 _RESERVABLE: Final = range(61_000, 65_536)
 
-#: What holds the reservations of this process; they end with it.
-_reservations: dict[int, IO[bytes]] = {}
+#: A locked file for each port that a process has claimed.
+_CLAIMS: Final = Path(tempfile.gettempdir()) / "headrace-ports"
+
+#: What holds the claims of this process; they end with it.
+_claims: dict[int, IO[bytes]] = {}
 
 #: Offsets that a port needs free besides itself; none for most.
 Offsets = Sequence[int]
@@ -38,21 +42,46 @@ def is_free(port: int) -> bool:
     return True
 
 
+def claim(port: int) -> bool:
+    """Take `port` for this process, if it is free and no other has taken it in this way.
+
+    Two stacks, or two tests, that look for ports at the same time would see the same ones free
+    until their servers listen, seconds later. A claim ends with the process that made it.
+    """
+    if port in _claims:
+        return is_free(port)
+    try:
+        _CLAIMS.mkdir(mode=0o777, exist_ok=True)
+        held = (_CLAIMS / str(port)).open("ab")
+    except OSError:  # another user's, say: then only the look counts
+        return is_free(port)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        return False
+    if not is_free(port):
+        held.close()
+        return False
+    _claims[port] = held
+    return True
+
+
 def choose_ports(
     wanted: Mapping[str, Offsets],
     *,
     previous: Mapping[str, int],
     directory: Path,
-    free: Callable[[int], bool] = is_free,
+    free: Callable[[int], bool] = claim,
 ) -> dict[str, int]:
-    """Choose a port for each name.
+    """Choose a port for each name, and claim it.
 
     Args:
         wanted: names, each with the offsets of companions that the server opens too.
         previous: the ports of the last start, kept where they are free so that URLs stay.
         directory: the stack's; it decides where the search begins, so that stacks in
             different directories hardly ever want the same port.
-        free: tells whether a port can be listened on.
+        free: tells whether a port can be had.
 
     Raises:
         LocalStackError: every candidate is taken.
@@ -63,7 +92,7 @@ def choose_ports(
     for name in sorted(wanted, key=lambda name: name not in previous):
         span = (0, *wanted[name])
         before = [previous[name]] if name in previous else []
-        for port in (*before, *_candidates(directory)):
+        for port in chain(before, _candidates(directory)):
             companions = {port + offset for offset in span}
             if not companions & used and all(free(each) for each in companions):
                 chosen[name] = port
@@ -84,21 +113,9 @@ def reserve_port() -> int:
     Raises:
         LocalStackError: every port is taken.
     """
-    folder = Path(tempfile.gettempdir()) / "headrace-ports"
-    folder.mkdir(mode=0o777, exist_ok=True)
     for port in _RESERVABLE:
-        if port in _reservations:
-            continue
-        claim = (folder / str(port)).open("ab")
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            claim.close()
-            continue
-        if is_free(port):
-            _reservations[port] = claim
+        if port not in _claims and claim(port):
             return port
-        claim.close()
     raise LocalStackError("no free port to reserve")
 
 
