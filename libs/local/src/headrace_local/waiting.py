@@ -6,7 +6,11 @@ from typing import Any, Final, TypeVar, overload
 
 Seen = TypeVar("Seen")
 
-_POLL_SECONDS: Final = 0.02
+#: From look to look the pause grows: what comes soon is seen at once, and who waits for long
+#: takes no core from what it waits for.
+_FIRST_PAUSE_SECONDS: Final = 0.01
+_LAST_PAUSE_SECONDS: Final = 0.05
+_GROWTH: Final = 1.25
 
 
 @overload
@@ -33,8 +37,10 @@ def wait_until(
         AssertionError: it was not right in time; the message has what was seen last.
     """
     deadline = time.monotonic() + seconds
+    pause = _FIRST_PAUSE_SECONDS
     while not right(seen := look()):
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds} s still {seen!r}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * _GROWTH, _LAST_PAUSE_SECONDS)
     return seen
