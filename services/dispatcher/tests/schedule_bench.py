@@ -35,11 +35,11 @@ class Bench:
             return keys.create(session, name="test", scopes=scopes).secret_text
 
     def ask(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key or self.writer}", **more.pop("headers", {})}
+
         async def answer() -> httpx.Response:
             async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(self.app),
-                base_url="http://test",
-                headers={"authorization": f"Bearer {key or self.writer}"},
+                transport=httpx.ASGITransport(self.app), base_url="http://test", headers=headers
             ) as client:
                 return await client.request(method, path, **more)
 
