@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
+from headrace import completion
 from headrace.failures import CommandError, ExitCode
 from headrace.letter_options import set_only
 
@@ -33,10 +34,20 @@ EndOption = Annotated[str | None, typer.Option(help="Not after: an ISO time.")]
 JitterOption = Annotated[
     str | None, typer.Option(help="Spread firings over so long after their time: 30s.")
 ]
-CalendarOption = Annotated[str | None, typer.Option(help="Not on the days of this calendar.")]
+CalendarOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Not on the days of this calendar.", autocompletion=completion.calendar_names
+    ),
+]
 TargetOption = Annotated[
     str | None,
-    typer.Option("--target", "-t", help="What it puts on its way; see `headrace targets list`."),
+    typer.Option(
+        "--target",
+        "-t",
+        help="What it puts on its way; see `headrace targets list`.",
+        autocompletion=completion.target_names,
+    ),
 ]
 ParamOption = Annotated[
     list[str] | None,

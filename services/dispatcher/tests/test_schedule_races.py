@@ -18,7 +18,7 @@ EACH_SECOND = (
     {"type": "cron", "expression": "* * * * * *"},
     {"type": "interval", "seconds": 1, "anchor": "2026-01-01T00:00:00Z"},
 )
-SECONDS = 3
+SECONDS = 2
 
 
 def test_a_schedule_is_changed_again_and_again_while_it_fires(bench: Bench) -> None:

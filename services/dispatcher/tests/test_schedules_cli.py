@@ -13,6 +13,7 @@ from schedule_bench import Bench, bench
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from headrace import completion
 from headrace.failures import CommandError, ExitCode
 from headrace.main import app
 from headrace.schedule_options import moment_of, params_of, seconds_of
@@ -155,6 +156,14 @@ def test_calendars_and_targets(bench: Bench, shell: Shell) -> None:
     assert "4 at once; 0 run, 0 wait" in shell.run("targets", "limit", "camera:gate", "4")
     assert "camera:gate" in shell.run("targets", "limits")
     assert "no limit" in shell.run("targets", "unlimit", "camera:gate")
+
+
+def test_tab_completion_offers_what_there_is(bench: Bench, shell: Shell) -> None:
+    bench.create("nightly")
+    shell.run("calendars", "create", "holidays")
+    assert completion.schedule_names("ni") == completion.schedule_names("") == ["nightly"]
+    assert completion.calendar_names("h") == ["holidays"]
+    assert completion.target_names("camera") == ["camera.preprocess"]
 
 
 def test_what_is_wrong_is_one_line(bench: Bench, shell: Shell) -> None:
