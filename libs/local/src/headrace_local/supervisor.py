@@ -28,6 +28,7 @@ from headrace_local.overrides import NONE, Overrides
 from headrace_local.ports import Offsets, choose_ports
 from headrace_local.process import ProcessIdentity
 from headrace_local.program import Program, Server
+from headrace_local.provision import Provisioner
 from headrace_local.services import ANALYSIS, DEFAULT_SERVICES, RESULTS, Service, ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, load
 from headrace_local.unit import RestartPolicy, Unit
@@ -159,9 +160,6 @@ class Supervisor:
         """Give the server of that name what services need of it."""
         if name not in self._servers:
             return
-        # The database libraries take a second to load, which the servers use to start.
-        from headrace_local.provision import Provisioner  # noqa: PLC0415
-
         provisioner = Provisioner(self._credentials, self._layout.credentials)
         self._queues = provisioner.run(self._servers[name]) or self._queues
 
