@@ -12,12 +12,14 @@ from uuid import uuid4
 import cv2
 import httpx
 import numpy as np
+import psycopg
 import pytest
 from camera_yard import PREPROCESSOR, STREAM, Reports, Yard
 from typer.testing import CliRunner
 
 from headrace.main import app
 from headrace_common.contracts.cctv import ArtifactName, Stage
+from headrace_common.contracts.schedules import PURGE_JOBS
 from headrace_local.pytest_plugin import LocalStack
 from headrace_local.waiting import wait_until
 
@@ -81,6 +83,29 @@ def test_an_entry_of_the_producer_ends_as_five_artefacts(yard: Yard) -> None:
         else:
             json.loads(body)
     assert "valid" in yard.user.run("verify", job_id).lower()
+
+
+def test_a_job_goes_with_its_artefacts_once_its_retention_is_over(yard: Yard) -> None:
+    kept, due = (yard.add(yard.vod) for _ in range(2))
+    for job_id in (kept, due):
+        assert finished(yard, job_id)["status"] == "completed"
+        assert len(yard.objects(job_id)) == 5
+    with psycopg.connect(yard.env["DATABASE_URL"]) as connection:
+        connection.execute("UPDATE jobs SET retain_until = now() WHERE id = %s", [due])
+    dispatcher = yard.stack.state.endpoints["dispatcher_url"]
+
+    def is_gone() -> bool:
+        fired = httpx.post(
+            f"{dispatcher}/schedules/{PURGE_JOBS.name}/run", headers=yard.user.results.headers
+        )
+        assert fired.is_success, fired.text
+        return yard.user.results.get(f"/jobs/{due}").status_code == 404
+
+    # Once to tell the gpu-preprocessors, once more when these have removed everything.
+    wait_until(is_gone)
+    assert yard.objects(due) == []
+    assert len(yard.objects(kept)) == 5
+    assert yard.user.job(kept)["status"] == "completed"
 
 
 def test_a_registered_camera_is_looked_at_by_its_name(

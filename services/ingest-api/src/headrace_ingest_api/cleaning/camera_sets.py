@@ -4,8 +4,7 @@ They are told of each job by the sorted set of jobs that have ended, and say whe
 left. A Redis that was flushed meanwhile knows neither: the job is told again.
 """
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -21,8 +20,6 @@ log = structlog.get_logger()
 
 #: A job that is not heard of is told again after that.
 AGAIN_SECONDS: Final = 600.0
-#: What was said of jobs that nobody asks for any more is forgotten.
-_FORGET_SECONDS: Final = 7 * 86_400.0
 
 
 class CameraSets:
@@ -38,42 +35,38 @@ class CameraSets:
         self._told = 0
         self.again_seconds = again_seconds
 
-    def without_sets(self, jobs: Sequence["Marked"]) -> list["Marked"]:
-        """Return those of which Swift has nothing, and tell of the others.
+    def tell(self, jobs: Sequence["Marked"]) -> list["Marked"]:
+        """Have the sets of jobs be removed; return those of which there can be none.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        if not jobs:
-            return []
-        with self._client.pipeline(transaction=False) as pipeline:
-            for job in jobs:
-                pipeline.zscore(self._purged, job.id)
-            scores: list[Any] = pipeline.execute()
-        members: dict[Any, float] = {}
-        gone = []
-        for job, score in zip(jobs, scores, strict=True):
-            settled = _settled(job) if score is None else None
-            if settled is None:
-                gone.append(job)
-            else:
-                members[settled.model_dump_json()] = 0
+        told = {job.id: _settled(job) for job in jobs}
+        members: dict[Any, float] = {
+            settled.model_dump_json(): 0 for settled in told.values() if settled is not None
+        }
         if members:
             self._client.zadd(self._settled, members, nx=True)
             self._told += len(members)
-        return gone
+        return [job for job in jobs if told[job.id] is None]
 
-    def forget(self, job_ids: Iterable[str]) -> None:
+    def without_sets(self, *, most: int) -> list[str]:
+        """Return the ids of so many jobs of which nothing is left, those that are so for longest.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        ids: Any = self._client.zrange(self._purged, 0, most - 1)
+        return [job_id.decode(errors="replace") for job_id in ids]
+
+    def forget(self, job_ids: Sequence[str]) -> None:
         """Forget jobs whose rows are removed.
 
         Raises:
-            redis.RedisError: Redis is away; they are forgotten some days later.
+            redis.RedisError: Redis is away; a later round does it.
         """
-        ids = list(job_ids)
-        if ids:
-            self._client.zrem(self._purged, *ids)
-        old_ms = (time.time() - _FORGET_SECONDS) * 1_000
-        self._client.zremrangebyscore(self._purged, "-inf", old_ms)
+        if job_ids:
+            self._client.zrem(self._purged, *job_ids)
 
     def told(self) -> int:
         """Return how many jobs were told of since the last time this was asked."""

@@ -95,6 +95,11 @@ class Purge:
 
     def run(self, shift: Shift) -> dict[str, JsonValue]:
         """Remove what is due, and return how many jobs of each kind were removed, and told of."""
+        # First those that cost little: a backlog of recordings may take the whole time.
+        again_seconds = self._cameras.again_seconds
+        cameras = self._without_sets(shift) + self._purged(
+            JobKind.CCTV_PREPROCESS, again_seconds, self._cameras.tell, shift
+        )
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="purge") as pool:
 
             def stored_gone(jobs: Sequence[Marked]) -> list[Marked]:
@@ -102,9 +107,6 @@ class Purge:
                 return [job for job, done in zip(jobs, gone, strict=True) if done]
 
             audio = self._purged(JobKind.AUDIO_ANALYSIS, self._retry_seconds, stored_gone, shift)
-        cameras = self._purged(
-            JobKind.CCTV_PREPROCESS, self._cameras.again_seconds, self._cameras.without_sets, shift
-        )
         return {"audio_jobs": audio, "camera_jobs": cameras, "cameras_told": self._cameras.told()}
 
     def _purged(
@@ -118,12 +120,17 @@ class Purge:
         while not shift.is_over() and self._breaker.seconds_left <= 0:
             marked = self._mark(kind, again_seconds)
             gone = stored_gone(marked)
-            self._remove_rows(gone)
-            removed += len(gone)
-            if kind is JobKind.CCTV_PREPROCESS:
-                self._cameras.forget(job.id for job in gone)
+            removed += self._remove_rows(job.id for job in gone)
             if len(marked) < _MOST:
                 break
+        return removed
+
+    def _without_sets(self, shift: Shift) -> int:
+        """Remove the rows of camera jobs of which nothing is left."""
+        removed = 0
+        while not shift.is_over() and (ids := self._cameras.without_sets(most=_MOST)):
+            removed += self._remove_rows(ids)
+            self._cameras.forget(ids)
         return removed
 
     def _mark(self, kind: JobKind, again_seconds: float) -> list[Marked]:
@@ -145,11 +152,11 @@ class Purge:
             return False
         return True
 
-    def _remove_rows(self, jobs: Iterable[Marked]) -> None:
-        """Remove rows that are still marked; nothing else can have become of them."""
-        ids = sorted(job.id for job in jobs)
+    def _remove_rows(self, job_ids: Iterable[str]) -> int:
+        """Remove rows that are marked, and return how many these are."""
+        ids = sorted(job_ids)
         if not ids:
-            return
+            return 0
         with self._database.begin() as session:
             query = (
                 select(Job.id)
@@ -165,3 +172,4 @@ class Purge:
             ):
                 session.execute(statement.execution_options(synchronize_session=False))
         log.info("cleaning.purged", jobs=len(marked))
+        return len(marked)
