@@ -25,6 +25,7 @@ def test_every_due_time_fires_once_while_schedulers_die_and_freeze(
         seed=3,
         lease_seconds=3,
         pause_seconds=(0.5, 2),
+        leader_share=1,
     )
     servers = {
         "DATABASE_URL": fresh_database.database_url.get_secret_value().replace("+psycopg", ""),

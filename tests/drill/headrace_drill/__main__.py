@@ -22,7 +22,7 @@ def drill(
     seed: Annotated[int, typer.Option(help="Repeats the schedules and the faults.")] = 1,
     lease: Annotated[float, typer.Option(min=2, help="Seconds, of the leader.")] = 15,
 ) -> None:
-    """Run three schedulers, two of whose clocks are wrong, and kill or freeze one every few
+    """Run three schedulers, one of whose clocks is wrong, and kill or freeze one every few
     seconds. Exits 1 if a due time did not fire once."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     place = (Path(".headrace") / "drill" / str(seed)).resolve()

@@ -40,6 +40,7 @@ class Options:
         lease_seconds: of the leader.
         clocks: what each process's clock is off by in seconds.
         pause_seconds: shortest and longest time between faults.
+        leader_share: part of the faults that hit whoever leads.
     """
 
     directory: Path
@@ -47,8 +48,9 @@ class Options:
     seconds: float = 600
     seed: int = 1
     lease_seconds: float = 15
-    clocks: tuple[int, ...] = (300, -300, 0)
+    clocks: tuple[int, ...] = (300, 0, 0)
     pause_seconds: tuple[float, float] = (3, 6)
+    leader_share: float = 0.75
 
 
 def run(options: Options, servers: Mapping[str, str], *, say: Callable[[str], None]) -> Report:
@@ -89,6 +91,7 @@ def run(options: Options, servers: Mapping[str, str], *, say: Callable[[str], No
             random,
             options.lease_seconds,
             options.pause_seconds,
+            options.leader_share,
             say,
         )
         havoc.run(options.seconds)
@@ -99,7 +102,10 @@ def run(options: Options, servers: Mapping[str, str], *, say: Callable[[str], No
         fleet.stop()
         facts = gather(database, client, namespace=namespace, beats=beats, until=until)
     blind = [name for name, wrong in planted(facts).items() if not check(wrong)]
-    return Report(facts, check(facts), blind, havoc.done, watch.leads, options.lease_seconds)
+    wrong_clocks = fleet.pids_with_wrong_clocks()
+    return Report(
+        facts, check(facts), blind, havoc.done, watch.leads, wrong_clocks, options.lease_seconds
+    )
 
 
 def _make(database: Database, options: Options, random: Random) -> list[Beat]:

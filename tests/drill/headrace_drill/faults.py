@@ -12,7 +12,6 @@ import psycopg
 from headrace_drill.fleet import Fleet, Member
 from headrace_drill.watch import Watch
 
-_TO_THE_LEADER: Final = 0.75
 #: Longest that it takes until the leader writes firings, with schedules that come every second.
 _WRITE_SECONDS: Final = 3.0
 _WAITS: Final = """
@@ -57,22 +56,40 @@ class Havoc:
     random: Random
     lease_seconds: float
     pause_seconds: tuple[float, float]
+    leader_share: float
     say: Callable[[str], None]
     done: list[Fault] = field(default_factory=list)
     _mending: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def run(self, seconds: float) -> None:
         """Go on for so long."""
-        kinds = list(Kind)
         until = time.monotonic() + seconds
-        next_at = time.monotonic() + 1
+        next_at = time.monotonic() + self.pause_seconds[0]
+        kind, to_leader = self._next()
         while time.monotonic() < until:
             self._mend()
-            if time.monotonic() >= next_at and len(self.fleet.ready()) >= 2:
-                # Each kind in its turn, so that a short drill has them all.
-                self._strike(kinds[len(self.done) % len(kinds)])
+            if time.monotonic() >= next_at and (victim := self._victim(to_leader=to_leader)):
+                self._strike(kind, victim)
+                kind, to_leader = self._next()
                 next_at = time.monotonic() + self.random.uniform(*self.pause_seconds)
             time.sleep(0.05)
+
+    def _next(self) -> tuple[Kind, bool]:
+        """Decide what comes next: each kind in its turn, so that a short drill has them all."""
+        kinds = list(Kind)
+        kind = kinds[len(self.done) % len(kinds)]
+        # Only a leader writes.
+        return kind, kind is Kind.FREEZE_WRITING or self.random.random() < self.leader_share
+
+    def _victim(self, *, to_leader: bool) -> Member | None:
+        """Return whom it hits; nobody as long as there would be none left to lead."""
+        ready = self.fleet.ready()
+        if len(ready) < 2:
+            return None
+        if not to_leader:
+            return self.random.choice(ready)
+        leader = self.fleet.by_pid(self.watch.pid)
+        return leader if leader in ready else None
 
     def _mend(self) -> None:
         now = time.monotonic()
@@ -80,20 +97,16 @@ class Havoc:
             mend()
             self._mending.remove((at, mend))
 
-    def _strike(self, kind: Kind) -> None:
-        leader = self.fleet.by_pid(self.watch.pid)
-        ready = self.fleet.ready()
-        hits_leader = kind is Kind.FREEZE_WRITING or self.random.random() < _TO_THE_LEADER
-        victim = leader if hits_leader and leader in ready else self.random.choice(ready)
-        assert victim is not None
-        pid = victim.pid
+    def _strike(self, kind: Kind, victim: Member) -> None:
+        pid, leads = victim.pid, victim is self.fleet.by_pid(self.watch.pid)
         assert pid is not None
-        if kind is Kind.FREEZE_WRITING and victim is leader:
-            self._freeze_writing(victim)
+        began = time.monotonic()
+        if kind is Kind.FREEZE_WRITING:
+            began = self._freeze_writing(victim)
         else:
             _begin(kind, victim)
-        self.done.append(Fault(kind, time.monotonic(), pid, victim is leader))
-        self.say(f"{kind}: {victim.name}{', which leads' if victim is leader else ''}")
+        self.done.append(Fault(kind, began, pid, leads))
+        self.say(f"{kind}: {victim.name}{', which leads' if leads else ''}")
         if kind in {Kind.FREEZE, Kind.FREEZE_WRITING}:
             # Longer than the lease, so that another leads when it comes back.
             seconds = self.lease_seconds + self.random.uniform(1, 5)
@@ -101,7 +114,7 @@ class Havoc:
         else:
             self._mending.append((time.monotonic() + self.random.uniform(0.2, 1), victim.start))
 
-    def _freeze_writing(self, victim: Member) -> None:
+    def _freeze_writing(self, victim: Member) -> float:
         """Freeze it while it waits for a lock in a transaction: the server goes on with that."""
         with psycopg.connect(self.database_url) as connection:
             connection.execute("LOCK TABLE firings IN SHARE MODE")
@@ -112,6 +125,7 @@ class Havoc:
                     break
                 time.sleep(0.01)
             victim.freeze()
+            return time.monotonic()
 
 
 def _begin(kind: Kind, victim: Member) -> None:

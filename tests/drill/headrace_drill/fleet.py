@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,8 @@ class Member:
     name: str
     environment: dict[str, str]
     log: Path
+    clock_off_seconds: int
+    pids: set[int] = field(default_factory=set)
     process: "subprocess.Popen[bytes] | None" = None
     is_frozen: bool = False
     _was_ready: bool = False
@@ -55,6 +57,7 @@ class Member:
                 stdout=log,
                 stderr=log,
             )
+        self.pids.add(self.process.pid)
         self.is_frozen = self._was_ready = False
 
     def _answers(self) -> bool:
@@ -134,7 +137,8 @@ class Fleet:
                 environment |= wrong
             environment["PYTHONPATH"] = os.pathsep.join(paths)
             name = f"scheduler-{index}"
-            self.members.append(Member(name, environment, directory / f"{name}.log"))
+            log = directory / f"{name}.log"
+            self.members.append(Member(name, environment, log, off_seconds))
 
     def start(self) -> None:
         """Start all that do not run, and thaw those that are frozen."""
@@ -147,6 +151,10 @@ class Fleet:
     def ready(self) -> list[Member]:
         """Return those that could lead."""
         return [member for member in self.members if member.is_ready]
+
+    def pids_with_wrong_clocks(self) -> set[int]:
+        """Return the process ids that those had whose clock is wrong."""
+        return {pid for member in self.members if member.clock_off_seconds for pid in member.pids}
 
     def by_pid(self, pid: int | None) -> Member | None:
         """Return the one with that process id."""

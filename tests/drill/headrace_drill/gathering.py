@@ -46,7 +46,10 @@ def gather(
 def count_unfinished(database: Database, until: datetime) -> int:
     """Return how much of what is due by then has not fired, or was not sent."""
     due = "SELECT count(*) FROM schedules WHERE target = :target AND next_due_at <= :until"
-    waits = "SELECT count(*) FROM firings WHERE target = :target AND finished_at IS NULL"
+    waits = (
+        "SELECT count(*) FROM firings "
+        "WHERE target = :target AND fire_at <= :until AND finished_at IS NULL"
+    )
     asked = {"target": NOTE.name, "until": until}
     with database.begin() as session:
         return sum(int(session.scalar(text(each), asked) or 0) for each in (due, waits))

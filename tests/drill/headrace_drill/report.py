@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import median
 
@@ -20,6 +21,7 @@ class Report:
         blind: planted faults that the check did not find.
         faults: what was done.
         leads: terms.
+        wrong_clocks: process ids of those whose clock is wrong.
         lease_seconds: of a leader.
     """
 
@@ -28,6 +30,7 @@ class Report:
     blind: Sequence[str]
     faults: Sequence[Fault]
     leads: Sequence[Lead]
+    wrong_clocks: AbstractSet[int]
     lease_seconds: float
 
     @property
@@ -45,17 +48,23 @@ class Report:
                     found[fault.kind].append(later[0].at - fault.at)
         return dict(found)
 
-    def drift(self, *, while_led: bool) -> dict[str, float]:
+    def drift(self, *, wrong_clock: bool | None = None) -> dict[str, float]:
         """Return percentiles of what firings were late by, in seconds.
 
         Args:
-            while_led: of those only that came due in the term that recorded them.
+            wrong_clock: of those only that came due in the term that recorded them, by a leader
+                whose clock is wrong or right.
         """
-        begun = {lead.epoch: lead.elected_at for lead in self.leads}
+        leads = {
+            lead.epoch: lead
+            for lead in self.leads
+            if wrong_clock is None or (lead.pid in self.wrong_clocks) is wrong_clock
+        }
         late = sorted(
             firing.drift_seconds
             for firing in self.facts.firings
-            if not while_led or (firing.epoch in begun and firing.due_at >= begun[firing.epoch])
+            if wrong_clock is None
+            or (firing.epoch in leads and firing.due_at >= leads[firing.epoch].elected_at)
         )
         if not late:
             return {}
@@ -71,8 +80,13 @@ class Report:
             f"{len(self.facts.beats)} schedules, {expected} due times, {len(self.facts.firings)} "
             f"firings, {len(self.facts.messages)} messages, {len(self.leads)} terms"
         )
-        for name, while_led in (("all", False), ("those due while somebody led", True)):
-            drift = self.drift(while_led=while_led)
+        asked = {
+            "all": None,
+            "due while one led whose clock is right": False,
+            "due while one led whose clock is wrong": True,
+        }
+        for name, wrong_clock in asked.items():
+            drift = self.drift(wrong_clock=wrong_clock)
             yield f"late, {name}: " + ", ".join(f"{it} {late:.3f} s" for it, late in drift.items())
         hits = self.take_overs()
         for kind in Kind:
