@@ -9,6 +9,7 @@ from headrace.output import console, print_fields, print_heading, print_json, pr
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
+_FIRING_COLUMNS: Final = ("ID", "ORIGIN", "STATE", "LATE", "JOB", "TOLD")
 
 
 def print_schedule(schedule: dict[str, Any]) -> None:
@@ -55,15 +56,16 @@ def print_next(firings: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def print_firings(firings: Sequence[dict[str, Any]]) -> None:
-    """Print firings, newest first."""
+def print_firings(firings: Sequence[dict[str, Any]], *, names: bool = False) -> None:
+    """Print firings, newest first; with the names of their schedules where they are of several."""
     print_table(
-        ("TIME", "ID", "ORIGIN", "STATE", "LATE", "JOB", "TOLD"),
+        ("TIME", *(("SCHEDULE",) if names else ()), *_FIRING_COLUMNS),
         [
             (
-                *(moment_text(firing["fire_at"]), firing["id"], firing["origin"]),
-                *(firing["state"], f"{firing['late_seconds']:.3f} s", firing["job_id"]),
-                firing_text(firing),
+                moment_text(firing["fire_at"]),
+                *((firing["schedule"],) if names else ()),
+                *(firing["id"], firing["origin"], firing["state"]),
+                *(f"{firing['late_seconds']:.3f} s", firing["job_id"], firing_text(firing)),
             )
             for firing in firings
         ],

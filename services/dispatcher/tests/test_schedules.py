@@ -280,6 +280,28 @@ def test_history_by_pages_and_states(bench: Bench) -> None:
     assert wrong.status_code == 400
 
 
+def test_what_all_schedules_fired(bench: Bench) -> None:
+    bench.create("a", overlap="allow")
+    bench.create("b", target="audio.reanalyse", params={"job_id": bench.job()})
+    fired = [bench.post(f"/schedules/{name}/run") for name in ("a", "b", "a")]
+    ids = [firing["id"] for firing in fired]
+    first = bench.get("/firings", limit=2)
+    assert [(found["id"], found["schedule"]) for found in first["firings"]] == [
+        (ids[2], "a"),
+        (ids[1], "b"),
+    ]
+    rest = bench.get("/firings", limit=2, cursor=first["next_cursor"])
+    assert ([found["id"] for found in rest["firings"]], rest["next_cursor"]) == ([ids[0]], None)
+    bench.finish(ids[0])
+    for params, found in (
+        ({"state": "succeeded"}, [ids[0]]),
+        ({"target": "audio.reanalyse"}, [ids[1]]),
+        ({"target_key": "camera:gate", "state": "pending"}, [ids[2]]),
+        ({"state": "failed"}, []),
+    ):
+        assert [firing["id"] for firing in bench.get("/firings", **params)["firings"]] == found
+
+
 def test_lists_by_pages_and_filters(bench: Bench) -> None:
     bench.camera("yard")
     for name in ("b", "a.2", "a.1", "A.3"):

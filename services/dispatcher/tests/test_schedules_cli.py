@@ -91,6 +91,7 @@ def test_a_schedule_from_its_making_to_its_removal(bench: Bench, shell: Shell) -
     assert "is pending" in shell.run("schedules", "run", "nightly")
     assert "pending" in shell.run("schedules", "history", "nightly", "--state", "pending")
     assert len(shell.run_json("schedules", "history", "nightly")["firings"]) == 1
+    assert "nightly" in shell.run("schedules", "history")
     assert "nightly is removed" in shell.run("schedules", "delete", "nightly")
     assert shell.fail(ExitCode.NOT_FOUND, "schedules", "show", "nightly") == (
         "no schedule 'nightly' (404)"

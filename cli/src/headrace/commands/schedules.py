@@ -155,7 +155,12 @@ def delete(name: NameArgument) -> None:
 
 @app.command("history")
 def history(
-    name: NameArgument,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=completion.schedule_names, help="Of all if left out."
+        ),
+    ] = None,
     state: Annotated[
         list[str] | None,
         typer.Option(
@@ -170,13 +175,14 @@ def history(
     cursor: CursorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a schedule fired, newest first, and what came of it."""
+    """Show what a schedule fired, or all of them, newest first, and what came of it."""
     params = set_only({"state": state, "limit": limit, "cursor": cursor})
-    page = call("GET", f"{path_of('schedules', name)}/firings", params=params)
+    path = "/firings" if name is None else f"{path_of('schedules', name)}/firings"
+    page = call("GET", path, params=params)
     if as_json:
         print_json(page)
         return
-    print_firings(page["firings"])
+    print_firings(page["firings"], names=name is None)
     tell_more(page)
 
 

@@ -11,7 +11,7 @@ from headrace_common.errors import BadRequestError, NotFoundError
 from headrace_common.keys import Principal, Scope
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
-from headrace_dispatcher.scheduling import changes, rows, switching
+from headrace_dispatcher.scheduling import changes, firing_rows, rows, switching
 from headrace_dispatcher.scheduling.calendar_routes import calendars_router
 from headrace_dispatcher.scheduling.changes import (
     Outcome,
@@ -20,6 +20,7 @@ from headrace_dispatcher.scheduling.changes import (
 )
 from headrace_dispatcher.scheduling.deed import Deed
 from headrace_dispatcher.scheduling.faults import FieldRoute
+from headrace_dispatcher.scheduling.firing_rows import FiringFilter
 from headrace_dispatcher.scheduling.limit_routes import targets_router
 from headrace_dispatcher.scheduling.measuring import SchedulerState, scheduler_state
 from headrace_dispatcher.scheduling.requests import (
@@ -60,6 +61,7 @@ Writer = Annotated[Principal, Depends(requires(Scope.JOBS_WRITE))]
 Firings = Annotated[int, Query(ge=0, le=10, description="Next firings to show of each")]
 ManyFirings = Annotated[int, Query(ge=0, le=MAX_PREVIEW, description="Next firings to show")]
 Cursor = Annotated[str | None, Query(max_length=1_000)]
+States = Annotated[list[FiringState] | None, Query(description="One of these")]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of a page")]
 
 
@@ -88,7 +90,7 @@ def scheduling_routers(database: Database) -> list[APIRouter]:
         schedules_router(database),
         calendars_router(database),
         targets_router(database),
-        _scheduler_router(database),
+        _whole_router(database),
     ]
 
 
@@ -101,8 +103,21 @@ def schedules_router(database: Database) -> APIRouter:
     return router
 
 
-def _scheduler_router(database: Database) -> APIRouter:
-    router = APIRouter(tags=["schedules"])
+def _whole_router(database: Database) -> APIRouter:
+    router = APIRouter(tags=["schedules"], route_class=FieldRoute)
+
+    @router.get("/firings", dependencies=[Reader], responses=responses(BadRequestError))
+    def list_all_firings(
+        state: States = None,
+        target: Text | None = None,
+        target_key: Annotated[Text | None, Query(description="`camera:NAME`, `job:ID`")] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> FiringPage:
+        """Show what all schedules fired, what was recorded last first, and what came of it."""
+        wanted = FiringFilter(states=tuple(state or ()), target=target, target_key=target_key)
+        with database.begin() as session:
+            return firing_rows.of_all(session, wanted, limit=limit, cursor=cursor)
 
     @router.get("/scheduler", dependencies=[Reader], responses=responses())
     def read_scheduler() -> SchedulerState:
@@ -138,14 +153,15 @@ def _add_reading(router: APIRouter, database: Database) -> None:
     )
     def list_firings(
         name: ScheduleName,
-        state: Annotated[list[FiringState] | None, Query(description="One of these")] = None,
+        state: States = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> FiringPage:
         """Show what a schedule fired, newest first, and what came of it."""
+        wanted = FiringFilter(states=tuple(state or ()))
         with database.begin() as session:
             schedule = rows.find(session, name)
-            return rows.history(session, schedule, states=state or (), limit=limit, cursor=cursor)
+            return firing_rows.of_schedule(session, schedule, wanted, limit=limit, cursor=cursor)
 
     @router.post("/preview", dependencies=[Reader], responses=responses())
     def preview_schedule(wish: PreviewWish) -> Preview:

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,8 +12,6 @@ import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from headrace_common.contracts.schedules import FiringState
-from headrace_common.cursors import make_cursor, read_cursor
 from headrace_common.db import Calendar, Firing, Schedule
 from headrace_common.errors import BadRequestError, NotFoundError
 from headrace_dispatcher.scheduling.faults import Fault, InvalidFieldsError
@@ -25,7 +22,6 @@ from headrace_dispatcher.scheduling.times import TICK
 from headrace_dispatcher.scheduling.timing import Occurrence, make_timing
 from headrace_dispatcher.scheduling.triggers import resolved
 from headrace_dispatcher.scheduling.views import (
-    FiringPage,
     FiringView,
     NextFiring,
     Preview,
@@ -128,33 +124,6 @@ def show_detail(session: Session, schedule: Schedule, *, firings: int) -> Schedu
         schedule,
         next_firings(schedule, calendars, now, count=firings),
         last_firings=[FiringView.of(row, schedule.name) for row in last],
-    )
-
-
-def history(
-    session: Session,
-    schedule: Schedule,
-    *,
-    states: Sequence[FiringState],
-    limit: int,
-    cursor: str | None,
-) -> FiringPage:
-    """Return up to `limit` firings of a schedule, newest first, of these states or of any.
-
-    Raises:
-        BadRequestError: the cursor is not one of ours.
-    """
-    query = select(Firing).where(Firing.schedule_id == schedule.id).order_by(Firing.fire_at.desc())
-    if states:
-        query = query.where(Firing.state.in_(states))
-    if cursor is not None:
-        fire_at, _ = read_cursor(cursor)
-        query = query.where(Firing.fire_at < fire_at)
-    rows = session.scalars(query.limit(limit + 1)).all()
-    shown, more = rows[:limit], len(rows) > limit
-    return FiringPage(
-        firings=[FiringView.of(row, schedule.name) for row in shown],
-        next_cursor=make_cursor(shown[-1].fire_at, str(shown[-1].id)) if more else None,
     )
 
 
