@@ -132,7 +132,7 @@ class _Collector(BaseExecutor):  # type: ignore[misc] # APScheduler has no types
         """Note that what came due was heard."""
         self._run_job_success(key, [])
 
-    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
+    def _do_submit_job(self, job: Job, _run_times: list[datetime]) -> None:
         self._rung.put(job.id)
 
 
