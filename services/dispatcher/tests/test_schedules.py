@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from schedule_bench import Bench, bench
 
 from headrace_common.contracts.jobs import JobKind
@@ -239,13 +240,20 @@ def test_what_was_due_when_a_schedule_is_paused_is_told_as_skipped(bench: Bench)
     assert (skipped.state, skipped.reason, skipped.missed) == ("skipped", "paused", 1)
 
 
+def manual_firings() -> float:
+    labels = {"origin": "manual", "state": "pending"}
+    return REGISTRY.get_sample_value("headrace_firings_total", labels) or 0
+
+
 def test_run_now_records_a_firing_that_waits_to_be_sent(bench: Bench) -> None:
     bench.create("a", trigger=DAILY)
     before = bench.row("a").next_fire_at
     bench.post("/schedules/a/pause")
+    counted = manual_firings()
     answer = bench.ask("POST", "/schedules/a/run")
     assert answer.status_code == 202
     first = answer.json()
+    assert manual_firings() == counted + 1
     assert (first["origin"], first["state"], first["epoch"]) == ("manual", "pending", 0)
     assert first["params"] == {"camera": "gate"}
     assert len(first["fire_at"]) > 0

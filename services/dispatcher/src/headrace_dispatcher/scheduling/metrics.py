@@ -14,7 +14,7 @@ DRIFT: Final = Histogram(
 )
 FIRINGS: Final = Counter(
     "headrace_firings_total",
-    "Firings that this process recorded as the leader",
+    "Firings that this process recorded, as the leader or because a client asked for it",
     ["origin", "state"],
 )
 FIRINGS_SENT: Final = Counter(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import exists, select
+from sqlalchemy import event, exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from headrace_common.db import Calendar, Firing, Schedule, SchedulerLeader
 from headrace_common.errors import UnavailableError
 from headrace_dispatcher.scheduling.calendar_days import NO_EXCEPTIONS, ExceptionDays
 from headrace_dispatcher.scheduling.faults import Fault, InvalidFieldsError
+from headrace_dispatcher.scheduling.metrics import FIRINGS
 from headrace_dispatcher.scheduling.plan import PlannedFiring, plan_firings, policy_of
 from headrace_dispatcher.scheduling.times import TICK
 from headrace_dispatcher.scheduling.timing import Occurrence, Timing, timing_of
@@ -154,12 +155,24 @@ def current_epoch(session: Session) -> int:
     return session.scalar(select(SchedulerLeader.epoch)) or 0
 
 
+def count_firings(session: Session, recorded: Iterable[Firing | PlannedFiring]) -> None:
+    """Measure firings, once they are committed."""
+
+    def count(_session: Session) -> None:
+        for origin, state in found:
+            FIRINGS.labels(origin=origin, state=state).inc()
+
+    found = [(firing.origin, firing.state) for firing in recorded]
+    event.listen(session, "after_commit", count, once=True)
+
+
 def _record(
     session: Session, schedule: Schedule, planned: Collection[PlannedFiring], now: datetime
 ) -> None:
     if not planned:
         return
     epoch = current_epoch(session)
+    count_firings(session, planned)
     session.execute(
         insert(Firing).on_conflict_do_nothing(index_elements=["schedule_id", "fire_at"]),
         [

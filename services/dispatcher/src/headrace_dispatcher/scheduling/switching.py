@@ -13,6 +13,7 @@ from headrace_dispatcher.scheduling.firing import database_now
 from headrace_dispatcher.scheduling.plan import REASON_OVERLAP
 from headrace_dispatcher.scheduling.retiming import (
     Calendars,
+    count_firings,
     current_epoch,
     is_running,
     set_next,
@@ -81,6 +82,7 @@ def run_now(deed: Deed, name: str) -> tuple[Schedule, Firing]:
     if schedule.overlap == OverlapPolicy.SKIP and is_running(deed.session, schedule.id):
         values |= {"state": FiringState.SKIPPED, "reason": REASON_OVERLAP}
     firing = _insert_firing(deed, values)
+    count_firings(deed.session, [firing])
     deed.note("run", schedule, firing_id=firing.id, state=firing.state)
     return schedule, firing
 
