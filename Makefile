@@ -18,7 +18,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-torch outages chaos chaos-planted drill check format bench reference lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted drill check format bench reference lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,13 +35,17 @@ up: setup ## Start the local stack and leave it running
 down: ## Stop the local stack
 	@$(BIN)/headrace down
 
-test: setup test-torch ## Run every test on real servers, three at a time: most of them wait for something
+test: setup ## Run every test on real servers, three at a time: most of them wait for something
+	@$(MAKE) --no-print-directory --jobs 2 test-servers test-torch
+
+test-servers:
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-torch: ## Run the tests that need torch, in the training environment
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh
-	@cd models/road-damage && ../../$(TRAIN)/python -m pytest -q
-	@cd services/gpu-preprocessor/tests/torchscript && ../../../../$(TRAIN)/python -m pytest -q
+	@# Nobody there waits for anybody: `test` runs them in what the others leave of the machine.
+	@cd models/road-damage && nice ../../$(TRAIN)/python -m pytest -q
+	@cd services/gpu-preprocessor/tests/torchscript && nice ../../../../$(TRAIN)/python -m pytest -q
 
 outages: setup ## Redis loses everything with 1,000 jobs under way; Postgres is away for a minute
 	@HEADRACE_OUTAGE_JOBS=1000 HEADRACE_OUTAGE_SECONDS=60 $(BIN)/pytest tests/acceptance/test_outages.py
