@@ -19,7 +19,7 @@ NameArgument = Annotated[
 RegionOption = Annotated[
     Path | None,
     typer.Option(
-        help="JSON file: where the road is, as polygons of [x, y] from 0 to 1.",
+        help="JSON file: where the road is, as polygons of points x, y from 0 to 1.",
         exists=True,
         dir_okay=False,
     ),
