@@ -4,7 +4,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -204,9 +204,14 @@ def test_slow_delays_every_answer_and_keeps_the_order(
         assert client.get("chaos:slow") == bytes(100_000)
         assert time.monotonic() - began > 0.25
         valkey.heal()
-        began = time.monotonic()
-        assert client.get("chaos:slow") == bytes(100_000)
-        assert time.monotonic() - began < 0.25
+        # The quickest of some: on a busy machine any one of them may be held up.
+        assert min(_seconds_of(lambda: client.get("chaos:slow")) for _ in range(5)) < 0.25
+
+
+def _seconds_of(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
 
 
 def test_reset_ends_every_connection_soon(valkey: Proxy, local_servers: LocalServers) -> None:
