@@ -21,7 +21,7 @@ def test_every_due_time_fires_once_while_schedulers_die_and_freeze(
     options = Options(
         directory=tmp_path,
         schedules=60,
-        seconds=24,
+        seconds=18,
         seed=3,
         lease_seconds=3,
         pause_seconds=(0.5, 2),
@@ -38,7 +38,7 @@ def test_every_due_time_fires_once_while_schedulers_die_and_freeze(
 
     assert list(report.violations) == []
     # A check that finds nothing has to be one that would.
-    assert len(report.facts.firings) > 300
+    assert len(report.facts.firings) > 100
     found = {
         name: [it.rule for it in check(wrong)] for name, wrong in planted(report.facts).items()
     }
@@ -51,7 +51,7 @@ def test_every_due_time_fires_once_while_schedulers_die_and_freeze(
         "a row left pending": ["a firing did not end, or not as planned"],
     }
     hits = report.take_overs()
-    assert {Kind.KILL, Kind.FREEZE_WRITING} <= set(hits)
+    assert set(hits) == set(Kind)
     assert max(hits[Kind.KILL]) < 10
     # By the default lease of 15 seconds it is within 30.
     assert max(hits[Kind.FREEZE_WRITING]) < options.lease_seconds + 15

@@ -12,6 +12,8 @@ import psycopg
 from headrace_drill.fleet import Fleet, Member
 from headrace_drill.watch import Watch
 
+#: Longest that a drill takes longer than it should.
+_PATIENCE: Final = 4
 #: Longest that it takes until the leader writes firings, with schedules that come every second.
 _WRITE_SECONDS: Final = 3.0
 _WAITS: Final = """
@@ -62,17 +64,24 @@ class Havoc:
     _mending: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def run(self, seconds: float) -> None:
-        """Go on for so long."""
-        until = time.monotonic() + seconds
+        """Go on for so long, and then until what was done is mended."""
+        began = time.monotonic()
         next_at = time.monotonic() + self.pause_seconds[0]
         kind, to_leader = self._next()
-        while time.monotonic() < until:
+        while not self._is_enough(time.monotonic() - began, seconds):
             self._mend()
             if time.monotonic() >= next_at and (victim := self._victim(to_leader=to_leader)):
                 self._strike(kind, victim)
                 kind, to_leader = self._next()
                 next_at = time.monotonic() + self.random.uniform(*self.pause_seconds)
             time.sleep(0.05)
+        while self._mending:
+            self._mend()
+            time.sleep(0.05)
+
+    def _is_enough(self, passed: float, seconds: float) -> bool:
+        """Whether to end: a slow machine gets the time that it needs for one of each kind."""
+        return passed > seconds and (len(self.done) >= len(Kind) or passed > _PATIENCE * seconds)
 
     def _next(self) -> tuple[Kind, bool]:
         """Decide what comes next: each kind in its turn, so that a short drill has them all."""
