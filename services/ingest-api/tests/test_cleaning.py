@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ingest_audio import recording
 from ingest_harness import Backend, IngestApi, StartApi
+from sqlalchemy import func
 
 from headrace_common.circuit import CircuitBreaker, CircuitPolicy
 from headrace_common.contracts import JobKind, JobStatus, Lane
@@ -170,7 +171,9 @@ def test_what_an_ended_upload_left_is_removed_once_s3_is_back(
     place.put(job_id)
     place.begin(job_id)
     breaker = CircuitBreaker("s3", CircuitPolicy())
-    discards = Discards(backend.database, backend.s3, breaker, retry_seconds=60)
+    discards = Discards(
+        backend.database, backend.s3, breaker, bucket=backend.bucket, retry_seconds=60
+    )
     breaker.failed("away", retry_after=20)
     assert discards.run(a_shift()) == 0
     assert place.has(job_id) == (True, True)
@@ -182,6 +185,27 @@ def test_what_an_ended_upload_left_is_removed_once_s3_is_back(
 
     wait_until(is_done)
     assert place.has(job_id) == (False, False)
+
+
+@stack
+def test_what_is_not_of_the_job_stays_and_keeps_nobody_waiting(
+    place: Place, backend: Backend
+) -> None:
+    """A job that is being purged may name what others stored, or what is no URL at all."""
+    imported = f"s3://{backend.bucket}/imported/{uuid.uuid4()}.wav"
+    backend.s3.put_object(Bucket=backend.bucket, Key=imported.split("/", 3)[3], Body=b"theirs")
+    marked = [place.job({"to": JobStatus.QUEUING}, _FAILED) for _ in range(2)]
+    with backend.database.begin() as session:
+        for job_id, url in zip(marked, (imported, "nonsense"), strict=True):
+            job = session.get_one(Job, job_id)
+            job.discard_at = func.clock_timestamp() - timedelta(minutes=1)
+            job.input = {**job.input, "s3_audio_url": url}
+    breaker = CircuitBreaker("s3", CircuitPolicy())
+    Discards(backend.database, backend.s3, breaker, bucket=backend.bucket, retry_seconds=60).run(
+        a_shift()
+    )
+    assert backend.object(imported) is not None
+    assert all(backend.job(job_id).discarded_at is not None for job_id in marked)
 
 
 @stack

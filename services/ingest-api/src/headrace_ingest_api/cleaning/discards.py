@@ -13,8 +13,8 @@ from headrace_common.circuit import CircuitBreaker
 from headrace_common.db import Database, Job
 from headrace_common.errors import UnavailableError
 from headrace_common.shifts import Shift
-from headrace_common.storage import S3Location
 from headrace_ingest_api.cleaning.removal import remove
+from headrace_ingest_api.cleaning.stored import own_recording
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,12 +44,14 @@ class Discards:
         client: "S3Client",
         breaker: CircuitBreaker,
         *,
+        bucket: str,
         retry_seconds: float,
     ) -> None:
-        """Work with these; try again after `retry_seconds`."""
+        """Work with these, on recordings in `bucket`; try again after `retry_seconds`."""
         self._database = database
         self._client = client
         self._breaker = breaker
+        self._bucket = bucket
         self._retry_seconds = retry_seconds
 
     def run(self, shift: Shift) -> int:
@@ -77,10 +79,12 @@ class Discards:
         return len(due), len(done)
 
     def _removed(self, job_id: str, url: str | None) -> bool:
-        if url is None:
+        # A job that is being purged is among them, and may name what is somebody else's.
+        recording = own_recording(job_id, url, self._bucket)
+        if recording is None:
             return True
         try:
-            remove(self._client, S3Location.parse(url))
+            remove(self._client, recording)
         except UnavailableError:
             log.warning("cleaning.postponed", job_id=job_id, seconds=self._retry_seconds)
             return False

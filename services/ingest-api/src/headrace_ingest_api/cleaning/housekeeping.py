@@ -35,6 +35,7 @@ class HouseKeeping:
             resources.database,
             resources.s3,
             resources.s3_breaker,
+            bucket=settings.s3_bucket,
             retry_seconds=settings.storage_discard_retry_seconds,
         )
         self._orphans = OrphanSearch(
