@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_local import ports
 from headrace_local.errors import LocalStackError
 from headrace_local.ports import choose_ports, is_free, reserve_port
 
@@ -92,6 +93,14 @@ def test_a_reserved_port_is_nobody_elses() -> None:
     assert min(mine) > _EPHEMERAL_TO
     assert int(others.stdout) not in mine
     assert is_free(int(others.stdout))
+
+
+def test_where_nothing_can_be_locked_a_process_still_gets_different_ports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(ports, "_CLAIMS", tmp_path / "file" / "claims")
+    assert len({reserve_port() for _ in range(3)}) == 3
 
 
 def test_two_stacks_that_choose_at_the_same_time_choose_apart() -> None:

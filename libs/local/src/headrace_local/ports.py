@@ -1,6 +1,7 @@
 """Ports: the ones of the start before if they are free, else others, spread by directory."""
 
 import fcntl
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,12 @@ _CANDIDATES: Final = range(11_000, 22_000)
 #: Above Linux's ephemeral range (to 60999), for the same reason; stacks do not take them.
 _RESERVABLE: Final = range(61_000, 65_536)
 
-#: A locked file for each port that a process has claimed.
-_CLAIMS: Final = Path(tempfile.gettempdir()) / "headrace-ports"
+#: A locked file for each port that a process has claimed. Each user has a folder of its own:
+#: nobody may lock another's files.
+_CLAIMS: Final = Path(tempfile.gettempdir()) / f"headrace-ports-{os.getuid()}"
 
-#: What holds the claims of this process; they end with it.
-_claims: dict[int, IO[bytes]] = {}
+#: What holds the claims of this process, which end with it; None where nothing could be locked.
+_claims: dict[int, IO[bytes] | None] = {}
 
 #: Offsets that a port needs free besides itself; none for most.
 Offsets = Sequence[int]
@@ -51,10 +53,12 @@ def claim(port: int) -> bool:
     if port in _claims:
         return is_free(port)
     try:
-        _CLAIMS.mkdir(mode=0o777, exist_ok=True)
+        _CLAIMS.mkdir(mode=0o700, exist_ok=True)
         held = (_CLAIMS / str(port)).open("ab")
-    except OSError:  # another user's, say: then only the look counts
-        return is_free(port)
+    except OSError:  # a full disk, say: then others have only the look to go by
+        if is_free(port):
+            _claims[port] = None
+        return port in _claims
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
