@@ -84,6 +84,8 @@ def settings_for(
                 "circuit_first_pause_seconds": 0.1,
                 "circuit_max_pause_seconds": 0.4,
                 "sweep_interval_seconds": 300,
+                # Less than a second: no poll of SQS that every stop would wait for.
+                "dead_letter_interval_seconds": 0.9,
                 **changes,
             }
         )
