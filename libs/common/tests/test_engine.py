@@ -73,3 +73,28 @@ def test_a_server_that_freezes_in_a_transaction_is_given_up(impatient: Database)
         ask_twice()
     assert time.monotonic() - started < 6
     assert process_of(impatient) != pid
+
+
+def test_a_connection_of_ones_own_takes_no_place_in_the_pool(
+    fresh_database: DatabaseSettings,
+) -> None:
+    small = Database(fresh_database.model_copy(update={"database_pool_size": 1}))
+    with small.dedicated(application_name="mine", silent_seconds=1) as connection:
+        name = connection.scalar(text("SELECT current_setting('application_name')"))
+        connection.commit()
+        assert name == "mine"
+        assert process_of(small)
+        time.sleep(1.2)
+        with pytest.raises(OperationalError, match="idle-session timeout"):
+            connection.scalar(text("SELECT 1"))
+    small.close()
+
+
+def test_a_connection_of_ones_own_gives_up_a_server_that_freezes(database: Database) -> None:
+    with database.dedicated(application_name="mine", silent_seconds=2) as connection:
+        pid, started = connection.scalar(text("SELECT pg_backend_pid()")), time.monotonic()
+        assert isinstance(pid, int)
+        with frozen(pid), pytest.raises(OperationalError, match="silent"):
+            connection.scalar(text("SELECT 1"))
+    # Half of the two seconds, and what a server that is alive may be late by.
+    assert time.monotonic() - started < 5
