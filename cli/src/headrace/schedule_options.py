@@ -69,7 +69,11 @@ LimitOption = Annotated[
     int | None, typer.Option("--limit", help="Most that `--misfire all` makes up for.")
 ]
 OverlapOption = Annotated[
-    str | None, typer.Option(help="While what it began last still runs: allow, skip or cancel.")
+    str | None,
+    typer.Option(
+        help="While what it began last still runs: allow, skip or cancel. A new one that does not "
+        "say it has skip, with `--misfire all` allow, which goes with no skip."
+    ),
 ]
 DescriptionOption = Annotated[str | None, typer.Option(help="For people.")]
 

@@ -77,9 +77,8 @@ def firing_text(firing: dict[str, Any]) -> str:
     told = [firing["reason"]] if firing["reason"] else []
     if firing["missed"]:
         told.append(f"for {firing['missed']} earlier ones too")
-    if firing["result"]:
-        told.append(", ".join(f"{name}: {value}" for name, value in firing["result"].items()))
-    return "; ".join(told)
+    told.append(_result_text(firing["result"] or {}))
+    return "; ".join(filter(None, told))
 
 
 def trigger_text(trigger: dict[str, Any]) -> str:
@@ -139,6 +138,12 @@ def tell_more(page: dict[str, Any]) -> None:
     """Say how the next page is got, if there is one."""
     if page["next_cursor"]:
         console.print(f"More: --cursor {page['next_cursor']}", highlight=False)
+
+
+def _result_text(result: dict[str, Any]) -> str:
+    """Return what was done; a count of none says nothing."""
+    counted = {name: value for name, value in result.items() if value is False or value != 0}
+    return ", ".join(f"{name}: {value}" for name, value in counted.items())
 
 
 def _misfire_text(schedule: dict[str, Any]) -> str:

@@ -81,6 +81,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "reserved": ({"name": "housekeeping.mine"}, "name", "housekeeping."),
     "grace": ({"misfire_grace_seconds": 0}, "misfire_grace_seconds", ""),
     "overlap": ({"overlap": "queue"}, "overlap", "cancel"),
+    "both": ({"overlap": "skip", "misfire": "all"}, "overlap", "say 'allow', and limit"),
     "field": ({"timezone": "UTC"}, "timezone", "not permitted"),
 }
 
@@ -193,6 +194,25 @@ def test_a_change_goes_by_the_misfire_policy_of_what_was_missed(bench: Bench) ->
     (skipped,) = bench.firings("a")
     assert (skipped.state, skipped.reason, skipped.missed) == ("skipped", "misfire", 5)
     assert skipped.finished_at is not None
+
+
+def test_what_is_made_up_for_is_not_skipped(bench: Bench) -> None:
+    assert bench.create("a")["overlap"] == "skip"
+    assert bench.create("b", misfire="all")["overlap"] == "allow"
+    assert bench.create("c", misfire="all", overlap="cancel")["overlap"] == "cancel"
+    wish = bench.wish("a", misfire="all")
+    del wish["name"]
+    for method, name, body in (
+        ("PUT", "a", wish | {"overlap": "skip"}),
+        ("PATCH", "a", {"misfire": "all", "overlap": "skip"}),
+        ("PATCH", "a", {"misfire": "all"}),
+        ("PATCH", "b", {"overlap": "skip"}),
+    ):
+        faults = bench.faults(method, f"/schedules/{name}", **body)
+        assert list(faults) == ["overlap"], body
+        assert "say 'allow', and limit the target" in faults["overlap"]
+    assert bench.patch("/schedules/b", misfire="once", overlap="skip")["overlap"] == "skip"
+    assert bench.ask("PUT", "/schedules/a", json=wish).json()["overlap"] == "allow"
 
 
 def test_put_says_all_of_a_schedule_and_may_be_repeated(bench: Bench) -> None:

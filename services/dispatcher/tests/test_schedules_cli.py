@@ -17,6 +17,7 @@ from headrace import completion
 from headrace.failures import CommandError, ExitCode
 from headrace.main import app
 from headrace.schedule_options import moment_of, params_of, seconds_of
+from headrace.schedule_output import firing_text
 from headrace_local.waiting import wait_until
 
 __all__ = ["bench"]
@@ -109,6 +110,15 @@ def test_run_waits_for_the_end(bench: Bench, shell: Shell) -> None:
     skipped = CliRunner().invoke(app, ["schedules", "run", "a"])
     assert skipped.exit_code == ExitCode.FAILED
     assert "is skipped: overlap" in skipped.output
+
+
+def test_a_result_tells_what_was_done_only() -> None:
+    done = {"looked_at": 40, "queued": 0, "freed_bytes": 0.0, "complete": False, "failed": 2}
+    told = {"reason": None, "missed": 3, "result": done}
+    assert firing_text(told) == (
+        "for 3 earlier ones too; looked_at: 40, complete: False, failed: 2"
+    )
+    assert firing_text({"reason": None, "missed": 0, "result": {"queued": 0}}) == ""
 
 
 def test_every_kind_of_trigger(bench: Bench, shell: Shell) -> None:

@@ -17,7 +17,13 @@ from headrace_dispatcher.scheduling.deed import Deed
 from headrace_dispatcher.scheduling.faults import Fault, InvalidFieldsError
 from headrace_dispatcher.scheduling.firing import database_now
 from headrace_dispatcher.scheduling.references import find_contract, find_target
-from headrace_dispatcher.scheduling.requests import NewSchedule, ScheduleBody, ScheduleChange
+from headrace_dispatcher.scheduling.requests import (
+    OVERLAP_FAULT,
+    NewSchedule,
+    ScheduleBody,
+    ScheduleChange,
+    contradict,
+)
 from headrace_dispatcher.scheduling.retiming import (
     TIMING_FIELDS,
     Calendars,
@@ -153,6 +159,7 @@ def _apply(deed: Deed, schedule: Schedule, calendars: Calendars, said: dict[str,
     changed = {name: value for name, value in values.items() if value != getattr(schedule, name)}
     if not changed:
         return False
+    _check_policies(schedule, changed)
     is_retimed = bool(TIMING_FIELDS & changed.keys())
     if is_retimed and not schedule.paused:
         record_due(deed.session, schedule, timing_with(schedule, calendars), now)
@@ -181,6 +188,15 @@ def _values(deed: Deed, schedule: Schedule, said: dict[str, Any], now: datetime)
     _check_target_allowed(deed, name)
     target = find_target(deed.session, name, params)
     return {**values, "params": target.params, "target_key": target.key}
+
+
+def _check_policies(schedule: Schedule, changed: dict[str, Any]) -> None:
+    """Check that what a schedule is to say of misfires goes with what it says of overlaps."""
+    if not {"misfire", "overlap"} & changed.keys():
+        return
+    misfire = changed.get("misfire", schedule.misfire)
+    if contradict(misfire, changed.get("overlap", schedule.overlap)):
+        raise InvalidFieldsError(Fault("overlap", OVERLAP_FAULT))
 
 
 def _check_target_allowed(deed: Deed, name: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import (
     JsonValue,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from headrace_common.contracts.schedules import MisfirePolicy, OverlapPolicy
@@ -61,6 +62,11 @@ MisfireLimit = Annotated[
     int,
     Field(ge=1, le=MAX_MISFIRE_LIMIT, description="Most that `all` makes up for, the latest"),
 ]
+#: What is said against a schedule that makes up for each firing, and skips all but one of them.
+OVERLAP_FAULT: Final = (
+    "must not be 'skip' where misfire is 'all': of what is made up for at once, all but the first "
+    "would be skipped; say 'allow', and limit the target to have one run at a time"
+)
 _Model: Final = ConfigDict(extra="forbid")
 _EXAMPLE: Final[dict[str, JsonValue]] = {
     "trigger": {"type": "cron", "expression": "*/10 6-22 * * MON-FRI"},
@@ -70,6 +76,11 @@ _EXAMPLE: Final[dict[str, JsonValue]] = {
     "params": {"camera": "gate-3"},
     "misfire": "skip",
 }
+
+
+def contradict(misfire: MisfirePolicy | str, overlap: OverlapPolicy | str) -> bool:
+    """Whether one policy would skip what the other makes up for."""
+    return misfire == MisfirePolicy.ALL and overlap == OverlapPolicy.SKIP
 
 
 class TimingBody(BaseModel):
@@ -108,11 +119,28 @@ class ScheduleBody(TimingBody):
     misfire: MisfirePolicy = MisfirePolicy.ONCE
     misfire_grace_seconds: Grace = 60
     misfire_limit: MisfireLimit = 100
-    overlap: OverlapPolicy = OverlapPolicy.SKIP
+    overlap: OverlapPolicy = Field(
+        default=OverlapPolicy.SKIP,
+        description="Left out: `allow` where `misfire` is `all`, else `skip`",
+    )
     paused: bool | None = Field(
         default=None,
         description="Left out: a new one is not; one that is replaced stays as it is",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _allow_what_is_made_up_for(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.get("misfire") == MisfirePolicy.ALL:
+            return {"overlap": OverlapPolicy.ALLOW} | said
+        return said
+
+    @field_validator("overlap")
+    @classmethod
+    def _goes_with_misfire(cls, overlap: OverlapPolicy, info: ValidationInfo) -> OverlapPolicy:
+        if contradict(info.data.get("misfire", MisfirePolicy.ONCE), overlap):
+            raise ValueError(OVERLAP_FAULT)
+        return overlap
 
 
 class NewSchedule(ScheduleBody):
