@@ -364,6 +364,25 @@ def test_a_clock_that_is_wrong_rings_neither_early_nor_late(off_seconds: int) ->
         assert clockwork.wait(timeout_seconds=0) == {}
 
 
+@pytest.mark.parametrize("jump_seconds", [-300, 300])
+def test_a_leader_whose_clock_jumps_fires_neither_early_nor_late(
+    bench: SchedulingBench, monkeypatch: pytest.MonkeyPatch, jump_seconds: int
+) -> None:
+    tell, told = Clockwork.tell_time, list[datetime]()
+
+    def tell_before_the_jump(self: Clockwork, database_now: datetime, own_now: datetime) -> None:
+        jump = timedelta(seconds=0 if told else jump_seconds)
+        told.append(database_now)
+        tell(self, database_now, own_now - jump)
+
+    monkeypatch.setattr(Clockwork, "tell_time", tell_before_the_jump)
+    schedule_id = bench.once(due_in=2)
+    bench.scheduler()
+    firing = wait_until(lambda: bench.firings(schedule_id))[0]
+    assert 0 <= (firing.fired_at - firing.due_at).total_seconds() < 0.5
+    assert len(told) < 10
+
+
 def test_alarms_are_corrected_when_the_clock_jumps() -> None:
     with Clockwork() as clockwork:
         now = datetime.now(UTC)

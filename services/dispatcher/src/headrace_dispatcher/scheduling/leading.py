@@ -158,8 +158,10 @@ class Leading:
         fired.measure()
         self._more = fired.more
         soon = fired.now + _WINDOW
-        early = {key: due_at for key, due_at in rung.items() if due_at > fired.now}
         upcoming = {key: due_at for key, due_at in fired.upcoming.items() if due_at <= soon}
-        self._clockwork.set(early | upcoming)
+        self._clockwork.set(upcoming)
+        if any(due_at > fired.now for due_at in rung.values()):
+            # Too early: what this clock is off by has to be measured anew, and the alarms set.
+            self._round_at = time.monotonic()
         if fired.has_pending:
             self._relay.look_again()
