@@ -8,6 +8,7 @@ TRAIN := .tools/train/bin
 JOBS ?= 400
 FAULTS ?= 30
 SEED ?= 1
+PROCESSES ?= 4
 SCHEDULES ?= 500
 SOURCES := libs services cli examples models tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
@@ -35,11 +36,11 @@ up: setup ## Start the local stack and leave it running
 down: ## Stop the local stack
 	@$(BIN)/headrace down
 
-test: setup ## Run every test on real servers, three at a time: most of them wait for something
+test: setup ## Run every test on real servers, PROCESSES=4 at a time: most of them wait for something
 	@$(MAKE) --no-print-directory --jobs 2 test-servers test-torch
 
 test-servers:
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-torch: ## Run the tests that need torch, in the training environment
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh

@@ -21,6 +21,7 @@ from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError, NoStackError
 from headrace_local.parts import Part, servers_of
+from headrace_local.pytest_order import dear_to
 from headrace_local.servers import SERVER_NAMES
 from headrace_local.state import ProcessRecord, ProcessState, StackState
 
@@ -241,10 +242,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    """End the stacks that the next test does not use: hardly ever does a later one."""
+    """End the stacks that the next test's file does not use: hardly ever does a later one."""
     for fixture, run in _stacks.items():
-        if nextitem is not None and fixture not in _fixtures(nextitem):
-            run.rest()
+        if nextitem is None or fixture in (dear_to(nextitem.path), *_fixtures(nextitem)):
+            continue
+        run.rest()
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
