@@ -12,7 +12,7 @@ from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 from prometheus_client import REGISTRY
 from pydantic import JsonValue
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from headrace_common.broker import make_broker
@@ -221,6 +221,9 @@ def test_a_chore_that_fails_says_why_in_one_line(bench: Bench) -> None:
     bench.send(firing_id)
     wait_until(lambda: bench.state(firing_id) == "failed", seconds=10)
     assert bench.load(firing_id).reason == "ValueError: no such bucket"
+    with bench.database.begin() as session:
+        has_no_result = select(Firing.result.is_(None)).where(Firing.id == firing_id)
+        assert session.scalar(has_no_result), "SQL's null, which IS NULL finds"
     wait_until(lambda: bench.held() == 0, seconds=10)
     dead = f"{bench.broker.namespace}:{TIDY_RECORDS.queue}.XQ"
     assert bench.broker.client.zcard(dead) == 0, "the row says it; nobody has to decide about it"

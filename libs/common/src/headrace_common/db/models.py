@@ -488,7 +488,8 @@ class Schedule(Base):
         server_default=text("false"), comment="House-keeping: is changed, never deleted"
     )
     defaults: Mapped[_Json | None] = mapped_column(
-        comment="Of a built-in one, as the software last set it; what differs is an operator's"
+        JSONB(none_as_null=True),
+        comment="Of a built-in one, as the software last set it; what differs is an operator's",
     )
     next_fire_at: Mapped[datetime | None]
     next_due_at: Mapped[datetime | None]
@@ -530,7 +531,7 @@ class Firing(Base):
     tries: Mapped[int] = mapped_column(server_default=text("0"), comment="Times it was sent")
     job_id: Mapped[str | None] = mapped_column(comment="That it began")
     job_run: Mapped[int | None]
-    result: Mapped[_Json | None]
+    result: Mapped[_Json | None] = mapped_column(JSONB(none_as_null=True))
     trace: Mapped[_Json] = mapped_column(server_default=text("'{}'"))
     fired_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     sent_at: Mapped[datetime | None]
