@@ -317,6 +317,8 @@ def letter(firing_id: int, *, tries: int = 0) -> Letter:
         firing_id=firing_id,
         schedule_id="s",
         fire_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=firing_id),
+        target=RECOVER_JOBS.name,
+        target_key=RECOVER_JOBS.name,
         tries=tries,
         queue=RECOVER_JOBS.queue,
         actor=RECOVER_JOBS.actor,

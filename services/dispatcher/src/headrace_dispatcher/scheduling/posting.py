@@ -19,8 +19,12 @@ from dramatiq.brokers.redis import RedisBroker
 from headrace_common.broker import QueueUnavailableError
 from headrace_common.telemetry.metrics import MESSAGES_SENT
 
-#: Longest that a message which was sent is remembered; the term's number is kept for ever.
+#: How long a message which was sent is remembered; the term's number is kept for ever. It counts
+#: where its sender did not come to note it: so long may nobody lead, or Postgres be away. Who gets
+#: `firing_id` finds it in the firing's row that there is nothing to do; of others, the mark alone
+#: says it.
 _MARK_SECONDS: Final = 3600
+_MARK_UNTRACKED_SECONDS: Final = 24 * 3600
 _IDS: Final = UUID("8f0c3c52-5f0e-4a2d-9a58-31c6c0b5d7aa")
 #: What it does once it may is what Dramatiq's own script does to enqueue.
 _POST: Final = """
@@ -49,6 +53,8 @@ class Letter:
     firing_id: int
     schedule_id: str
     fire_at: datetime
+    target: str
+    target_key: str
     tries: int
     queue: str
     actor: str
@@ -118,7 +124,12 @@ class PostOffice:
                 for letter in letters:
                     self._script(
                         keys=self._keys(letter),
-                        args=[epoch, _MARK_SECONDS, letter.message_id, letter.message().encode()],
+                        args=[
+                            epoch,
+                            _MARK_SECONDS if letter.is_tracked else _MARK_UNTRACKED_SECONDS,
+                            letter.message_id,
+                            letter.message().encode(),
+                        ],
                         client=pipeline,
                     )
                 posted = [Posted(answer) for answer in pipeline.execute()]

@@ -5,6 +5,7 @@ Redis may be silent and the schedules do not wait for it. A row stays `pending` 
 message. Nothing is lost between the two, and the message's own mark lets it be sent once.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from datetime import datetime
@@ -24,6 +25,10 @@ log = structlog.get_logger()
 
 #: Most messages that are on their way at once.
 _BATCH: Final = 500
+#: Most firings that are told at once to be held back by a limit, and how much longer than that took
+#: the others wait for it: there may be many, and it is for people only.
+_MOST_SAID: Final = 5_000
+_SAY_SELDOM: Final = 20
 
 _LIMITS: Final = text("SELECT target, max_running FROM target_limits")
 _TAKEN: Final = text("""
@@ -34,32 +39,52 @@ GROUP BY target, target_key
 """)
 _WAITING: Final = text("""
 SELECT id, schedule_id, fire_at, target, target_key, params, tries, trace FROM firings
-WHERE state = 'pending' AND target = ANY(:known)
+WHERE state = 'pending' AND target = ANY(:known) AND id <> ALL(:unnoted)
     AND NOT (target = ANY(:full) OR target_key = ANY(:full))
 ORDER BY due_at, id LIMIT :most
 """)
+# The leader waits for no row of a firing: whoever has it locked may be frozen, and the schedules of
+# all others would stand still meanwhile. What is locked now is dealt with later.
 _SAY_LIMIT: Final = text("""
-UPDATE firings SET reason = 'limit'
-WHERE state = 'pending' AND reason IS DISTINCT FROM 'limit'
-    AND (target = ANY(:full) OR target_key = ANY(:full) OR id = ANY(:held))
+WITH free AS (
+    SELECT id FROM firings
+    WHERE state = 'pending' AND reason IS DISTINCT FROM 'limit'
+        AND (target = ANY(:full) OR target_key = ANY(:full) OR id = ANY(:held))
+    LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE firings SET reason = 'limit' FROM free WHERE firings.id = free.id
 """)
 # A worker may have taken the message up already, or even be done with it.
 _NOTE_SENT: Final = text("""
-UPDATE firings SET message_id = sent.message_id, tries = sent.tries + 1,
-    sent_at = clock_timestamp(),
-    state = CASE WHEN firings.state = 'pending' THEN 'sent' ELSE firings.state END,
-    reason = CASE WHEN firings.state = 'pending' THEN NULL ELSE firings.reason END
-FROM unnest(CAST(:ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:tries AS int[]))
-    AS sent(id, message_id, tries)
-WHERE firings.id = sent.id AND firings.tries = sent.tries
+WITH sent AS (
+    SELECT firings.id, told.message_id
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:tries AS int[]))
+        AS told(id, message_id, tries)
+    JOIN firings ON firings.id = told.id AND firings.tries = told.tries
+    FOR UPDATE OF firings SKIP LOCKED
+)
+UPDATE firings SET message_id = sent.message_id, tries = tries + 1, sent_at = clock_timestamp(),
+    state = CASE WHEN state = 'pending' THEN 'sent' ELSE state END,
+    reason = CASE WHEN state = 'pending' THEN NULL ELSE reason END
+FROM sent WHERE firings.id = sent.id
 """)
 _NOTE_DONE: Final = text("""
-UPDATE firings SET message_id = done.message_id, tries = done.tries + 1, state = 'succeeded',
+WITH done AS (
+    SELECT firings.id, told.message_id
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:tries AS int[]))
+        AS told(id, message_id, tries)
+    JOIN firings ON firings.id = told.id AND firings.tries = told.tries
+    WHERE firings.state = 'pending' FOR UPDATE OF firings SKIP LOCKED
+)
+UPDATE firings SET message_id = done.message_id, tries = tries + 1, state = 'succeeded',
     reason = NULL, sent_at = clock_timestamp(), started_at = clock_timestamp(),
     finished_at = clock_timestamp()
-FROM unnest(CAST(:ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:tries AS int[]))
-    AS done(id, message_id, tries)
-WHERE firings.id = done.id AND firings.state = 'pending'
+FROM done WHERE firings.id = done.id
+""")
+_NOT_NOTED: Final = text("""
+SELECT firings.id FROM unnest(CAST(:ids AS bigint[]), CAST(:tries AS int[])) AS told(id, tries)
+JOIN firings ON firings.id = told.id AND firings.tries = told.tries
+WHERE firings.finished_at IS NULL
 """)
 
 
@@ -89,6 +114,9 @@ class Relay:
         self._is_open = False
         self._letters: list[Letter] = []
         self._posted: Future[list[Posted]] | None = None
+        #: Sent, but nobody has been able to note it yet; by the ids of the firings.
+        self._unnoted: dict[int, Letter] = {}
+        self._say_at = time.monotonic()
         self._look = True
 
     def look_again(self) -> None:
@@ -106,8 +134,10 @@ class Relay:
         if self._posted is not None:
             if not self._posted.done():
                 return
-            self._note(session, self._posted)
+            self._take(self._posted)
             self._posted = None
+        if self._unnoted:
+            self._note(session)
         if self._look:
             self._look = False
             self._letters = self._choose(session)
@@ -124,51 +154,75 @@ class Relay:
             self._is_open = True
         return self._office.post(letters, epoch=self._epoch)
 
-    def _note(self, session: Session, future: "Future[list[Posted]]") -> None:
+    def _take(self, future: "Future[list[Posted]]") -> None:
+        """Take what came of the letters that were posted."""
         letters, self._letters = self._letters, []
         try:
             posted = future.result()
         except QueueUnavailableError as error:
-            # The next round looks again.
+            # The next round looks again, not this one: it would find Redis as it is.
+            self._look = False
             FIRINGS_SENT.labels(outcome="failed").inc(len(letters))
             log.warning("scheduler.firings_not_sent", firings=len(letters), error=str(error))
             return
         for outcome in posted:
             FIRINGS_SENT.labels(outcome=outcome.name.lower()).inc()
-        sent = [
-            letter
+        if Posted.DEPOSED in posted:
+            # This transaction has found that the term goes on: Redis has another's number, of a
+            # database that was replaced for instance. The next round says ours again.
+            log.warning("scheduler.epoch_unknown_to_redis", epoch=self._epoch)
+            self._is_open = self._look = False
+        self._unnoted |= {
+            letter.firing_id: letter
             for letter, outcome in zip(letters, posted, strict=True)
             if outcome is not Posted.DEPOSED
-        ]
-        if len(sent) < len(letters):
-            # This transaction has found that the term goes on: Redis has another's number, of a
-            # database that was replaced for instance.
-            log.warning("scheduler.epoch_unknown_to_redis", epoch=self._epoch)
-            self._is_open = False
-            self._look = True
+        }
+
+    def _note(self, session: Session) -> None:
+        """Note what was sent, but for rows that somebody has locked: that is tried again."""
+        letters = list(self._unnoted.values())
         for statement, tracked in ((_NOTE_SENT, True), (_NOTE_DONE, False)):
-            noted = [letter for letter in sent if letter.is_tracked is tracked]
-            if noted:
-                session.execute(statement, _columns(noted))
+            told = [letter for letter in letters if letter.is_tracked is tracked]
+            if told:
+                session.execute(statement, _columns(told))
+        columns = _columns(letters)
+        left = session.scalars(_NOT_NOTED, {name: columns[name] for name in ("ids", "tries")})
+        self._unnoted = {firing_id: self._unnoted[firing_id] for firing_id in left}
 
     def _choose(self, session: Session) -> list[Letter]:
         # Another version may know more targets: theirs wait for it to lead.
         contracts = target_contracts()
         slots = _slots(session)
+        # Their rows may still say that they wait.
+        for letter in self._unnoted.values():
+            slots.take(letter.target, letter.target_key)
         full = slots.full()
         letters: list[Letter] = []
         held: list[int] = []
-        asked = {"known": list(contracts), "full": full, "most": _BATCH}
+        asked = {
+            "known": list(contracts),
+            "full": full,
+            "unnoted": list(self._unnoted),
+            "most": _BATCH,
+        }
         for row in session.execute(_WAITING, asked):
             if slots.take(row.target, row.target_key):
                 letters.append(_letter(row, contracts[row.target]))
             else:
                 held.append(row.id)
-        if full or held:
-            session.execute(_SAY_LIMIT, {"full": full, "held": held})
+        self._say_limit(session, full, held)
         # There may be more, behind those that are held too.
         self._look = len(letters) + len(held) == _BATCH
         return letters
+
+    def _say_limit(self, session: Session, full: list[str], held: list[int]) -> None:
+        """Say of firings that a limit holds them back."""
+        began = time.monotonic()
+        if not (full or held) or began < self._say_at:
+            return
+        session.execute(_SAY_LIMIT, {"full": full, "held": held, "most": _MOST_SAID})
+        now = time.monotonic()
+        self._say_at = now + _SAY_SELDOM * (now - began)
 
 
 def _slots(session: Session) -> Slots:
@@ -185,6 +239,8 @@ def _letter(row: Any, contract: TargetContract) -> Letter:
         firing_id=row.id,
         schedule_id=row.schedule_id,
         fire_at=fire_at,
+        target=row.target,
+        target_key=row.target_key,
         tries=row.tries,
         queue=contract.queue,
         actor=contract.actor,

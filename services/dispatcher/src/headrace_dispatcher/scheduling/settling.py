@@ -27,40 +27,68 @@ _MOST_SENDINGS: Final = 10
 #: Most times that house-keeping is begun which does not end.
 _MOST_BEGINNINGS: Final = 3
 
+# None of these waits for a row: whoever has it locked may be frozen, and its leader has others to
+# look after. What is locked now is free at a later look.
 _END_WITH_JOB: Final = text("""
+WITH ended AS (
+    SELECT firings.id, jobs.status, jobs.error_code, jobs.error_message
+    FROM firings JOIN jobs ON jobs.id = firings.job_id
+    WHERE firings.finished_at IS NULL AND firings.job_id IS NOT NULL
+        AND firings.state = 'running' AND jobs.run >= coalesce(firings.job_run, 1)
+        AND jobs.finished_at IS NOT NULL
+    FOR UPDATE OF firings SKIP LOCKED
+)
 UPDATE firings SET finished_at = clock_timestamp(),
-    state = CASE jobs.status WHEN 'completed' THEN 'succeeded' WHEN 'cancelled' THEN 'cancelled'
+    state = CASE ended.status WHEN 'completed' THEN 'succeeded' WHEN 'cancelled' THEN 'cancelled'
         ELSE 'failed' END,
-    reason = CASE jobs.status WHEN 'failed' THEN left(concat_ws(': ', jobs.error_code,
-        jobs.error_message), 500) END
-FROM jobs
-WHERE firings.finished_at IS NULL AND firings.job_id IS NOT NULL AND firings.state = 'running'
-    AND jobs.id = firings.job_id AND jobs.run >= coalesce(firings.job_run, 1)
-    AND jobs.finished_at IS NOT NULL
+    reason = CASE ended.status WHEN 'failed' THEN left(concat_ws(': ', ended.error_code,
+        ended.error_message), 500) END
+FROM ended WHERE firings.id = ended.id
 RETURNING firings.state
 """)
 _END_WITHOUT_JOB: Final = text("""
+WITH free AS (
+    SELECT id FROM firings
+    WHERE finished_at IS NULL AND job_id IS NOT NULL AND state = 'running'
+        AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = firings.job_id)
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'job_gone'
-WHERE finished_at IS NULL AND job_id IS NOT NULL AND state = 'running'
-    AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = firings.job_id)
+FROM free WHERE firings.id = free.id
 RETURNING state
 """)
 _SAY_UNKNOWN: Final = text("""
-UPDATE firings SET reason = 'target_unknown'
-WHERE state = 'pending' AND reason IS DISTINCT FROM 'target_unknown' AND target <> ALL(:known)
+WITH free AS (
+    SELECT id FROM firings
+    WHERE state = 'pending' AND reason IS DISTINCT FROM 'target_unknown' AND target <> ALL(:known)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE firings SET reason = 'target_unknown' FROM free WHERE firings.id = free.id
 """)
+# What was sent by a version that knew the target is nobody's either: nothing looks for its message.
 _END_UNKNOWN: Final = text("""
+WITH free AS (
+    SELECT id FROM firings
+    WHERE finished_at IS NULL AND target <> ALL(:known)
+        AND CASE state WHEN 'pending' THEN fired_at WHEN 'sent' THEN sent_at END
+            < clock_timestamp() - make_interval(secs => :timeout)
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'target_unknown'
-WHERE state = 'pending' AND target <> ALL(:known)
-    AND fired_at < clock_timestamp() - make_interval(secs => :timeout)
+FROM free WHERE firings.id = free.id
 RETURNING state
 """)
 _BEGIN_ANEW: Final = text("""
+WITH free AS (
+    SELECT id FROM firings
+    WHERE finished_at IS NULL AND state = 'running' AND job_id IS NULL
+        AND started_at < clock_timestamp() - make_interval(secs => :timeout)
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE firings SET reason = 'timed_out',
     state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
     finished_at = CASE WHEN tries < :most THEN NULL ELSE clock_timestamp() END
-WHERE finished_at IS NULL AND state = 'running' AND job_id IS NULL
-    AND started_at < clock_timestamp() - make_interval(secs => :timeout)
+FROM free WHERE firings.id = free.id
 RETURNING state
 """)
 _NOT_TAKEN: Final = text("""
@@ -70,10 +98,15 @@ WHERE finished_at IS NULL AND state = 'sent'
 ORDER BY id LIMIT :most
 """)
 _SEND_ANEW: Final = text("""
+WITH free AS (
+    SELECT id FROM firings
+    WHERE message_id = ANY(:lost) AND id = ANY(:ids) AND state = 'sent'
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE firings SET reason = 'lost',
     state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
     finished_at = CASE WHEN tries < :most THEN NULL ELSE clock_timestamp() END
-WHERE message_id = ANY(:lost) AND id = ANY(:ids) AND state = 'sent'
+FROM free WHERE firings.id = free.id
 RETURNING state
 """)
 
