@@ -113,6 +113,20 @@ def test_of_a_purged_job_no_set_is_kept(make_worker: MakeWorker) -> None:
     worker.sets.remove_remains(job, check=no_check)
 
 
+def test_of_a_purged_job_a_result_under_another_prefix_goes_and_another_jobs_stays(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+    moved = begin_in(worker, "before/" + OLD.partition("/")[2]).finish(FACTS)
+    others = begin_in(worker, OLD.replace(ENTRY.job_id, "another")).finish(FACTS)
+    for told in (others, moved):
+        job = settled(told.folder).model_copy(update={"purged": True})
+        worker.sets.remove_remains(job, check=no_check)
+    stays = worker.store.list_names("")
+    assert stays
+    assert all(name.startswith(others.folder) for name in stays)
+
+
 def test_each_run_has_sets_of_its_own(make_worker: MakeWorker) -> None:
     worker = make_worker()
     first = worker.fill(worker.begin()).finish(FACTS)

@@ -51,8 +51,7 @@ def remove_remains(store: SwiftStore, prefix: str, job: SettledJob, *, check: Ch
     """
     folders = store.list_folders(job_folder(prefix, job.cctv_id, job.job_id))
     if job.purged:
-        # Under another prefix, the result was stored with other settings.
-        for folder in {*folders, *([job.folder] if job.folder is not None else ())}:
+        for folder in {*folders, *_elsewhere(job)}:
             remove_set(store, folder, whole=True, check=check)
         return
     if folders in ([], [job.folder]):
@@ -67,3 +66,17 @@ def remove_remains(store: SwiftStore, prefix: str, job: SettledJob, *, check: Ch
         whole = store.head(folder + _META) is not None
         if run == job.run or not whole:
             remove_set(store, folder, whole=whole, check=check)
+
+
+def _elsewhere(job: SettledJob) -> list[str]:
+    """Return the folder of a job's result, which with other settings had another prefix.
+
+    What its row names, a report once said: another job's sets are not removed for that.
+    """
+    if job.folder is None:
+        return []
+    root = job.folder.rstrip("/").rpartition("/")[0] + "/"
+    if f"/{root}".endswith("/" + job_folder("", job.cctv_id, job.job_id)):
+        return [job.folder]
+    log.error("artifacts.result_elsewhere", job_id=job.job_id, folder=job.folder)
+    return []
