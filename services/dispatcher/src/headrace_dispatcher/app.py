@@ -129,13 +129,14 @@ class Dispatcher:
         self.sweep = Sweep(self.database, self._store, self.make_asking(), self.broker, settings)
         self.chores = make_chores(self.database, self.sweep, settings)
         dead_after = settings.dramatiq_heartbeat_timeout_seconds
+        self._performing_broker = make_broker(settings)
         self.performer = Performing(
             self.database,
             self._store,
             self.broker,
             Firings(self.database, dead_after_seconds=dead_after),
             stream=settings.redis_stream,
-        ).make_worker(self.broker)
+        ).make_worker(self._performing_broker)
         self.due = DueJobs(
             self.database,
             self._store,
@@ -205,6 +206,7 @@ class Dispatcher:
         self.rollout.stop()
         self.bridge.close()
         self.dead_letters.close()
+        self._performing_broker.close()
         self.broker.close()
         self.database.close()
 
