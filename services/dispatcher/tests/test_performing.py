@@ -1,6 +1,7 @@
 """Firings that begin jobs: once each, whatever comes twice or late."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from headrace_common.contracts.schedules import (
     FiringState,
     OverlapPolicy,
 )
-from headrace_common.db import Camera, Firing, Schedule
+from headrace_common.db import Camera, Firing, Job, Schedule
 from headrace_common.jobs import Change
 from headrace_common.jobs.cameras import camera_entry
 from headrace_dispatcher.scheduling.performing import job_id_of
@@ -30,6 +31,7 @@ def bench(firing_bench: FiringBench) -> FiringBench:
     return firing_bench
 
 
+_HOUR = timedelta(hours=1)
 _TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
@@ -59,7 +61,7 @@ def test_a_registered_camera_is_looked_at(bench: FiringBench) -> None:
     bench.performing.preprocess(firing_id)
 
     firing = bench.firing(firing_id)
-    assert (firing.state, firing.job_id, firing.job_run) == ("running", job_id_of(firing_id), 1)
+    assert (firing.state, firing.job_id, firing.job_run) == ("running", job_id_of(firing), 1)
     job = bench.load(firing.job_id)
     assert (job.kind, job.status) == (JobKind.CCTV_PREPROCESS, JobStatus.QUEUED)
     assert job.created_by == "schedule:every-ten-minutes"
@@ -71,6 +73,23 @@ def test_a_registered_camera_is_looked_at(bench: FiringBench) -> None:
     assert entry.trace["traceparent"].split("-")[1] == _TRACEPARENT.split("-")[1]
     assert camera_entry(job.id, job.input, job.meta, entry.trace) == entry, "a sweep makes the same"
     assert entry.model_dump(mode="json")["road_region"] == region
+
+
+def test_a_firing_that_is_recorded_anew_begins_the_same_job(bench: FiringBench) -> None:
+    schedule_id, name = bench.schedule(), bench.camera()
+    first = bench.look(schedule_id, name)
+    # Restored from a backup of before it; another has its number by now.
+    with bench.database.begin() as session:
+        session.execute(delete(Job).where(Job.id == first.job_id))
+        session.execute(
+            update(Firing).where(Firing.id == first.id).values(fire_at=Firing.fire_at - _HOUR)
+        )
+    again = bench.fire(PREPROCESS, schedule_id, camera=name)
+    with bench.database.begin() as session:
+        session.execute(update(Firing).where(Firing.id == again).values(fire_at=first.fire_at))
+    bench.performing.preprocess(again)
+    assert bench.firing(again).job_id == first.job_id
+    assert job_id_of(bench.firing(first.id)) != first.job_id
 
 
 def test_a_schedule_may_look_for_longer_than_the_camera_says(bench: FiringBench) -> None:
@@ -142,7 +161,7 @@ def test_what_cannot_be_begun_ends_with_a_reason(bench: FiringBench) -> None:
 
 def test_the_id_of_a_look_may_be_taken(bench: FiringBench) -> None:
     firing_id = bench.fire(PREPROCESS, camera=bench.camera())
-    bench.job(kind=JobKind.CCTV_PREPROCESS, job_id=job_id_of(firing_id))
+    bench.job(kind=JobKind.CCTV_PREPROCESS, job_id=job_id_of(bench.firing(firing_id)))
     bench.performing.preprocess(firing_id)
     assert bench.firing(firing_id).state == "failed"
 

@@ -59,7 +59,7 @@ def test_a_process_that_is_killed_on_the_way_loses_and_doubles_nothing(
     worker.stop(grace_seconds=5)
 
     firing = bench.firing(firing_id)
-    assert (firing.state, firing.job_id) == ("running", job_id_of(firing_id))
+    assert (firing.state, firing.job_id) == ("running", job_id_of(firing))
     status = {"before_commit": "queued", "after_commit": "queuing"}[where]
     assert bench.load(firing.job_id).status == status, "`queuing` is put on the stream by a sweep"
 

@@ -8,7 +8,7 @@ killed or Redis went away, is found by the sweep of the job's kind.
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import redis
@@ -99,9 +99,14 @@ class _Begun:
 _Begin = Callable[[Session, _Taken], _Begun]
 
 
-def job_id_of(firing_id: int) -> str:
-    """Return the id of the camera job that a firing begins: always the same."""
-    return str(uuid.uuid5(_JOB_IDS, str(firing_id)))
+def job_id_of(firing: Firing) -> str:
+    """Return the id of the camera job that a firing begins: always the same, and no other's.
+
+    By its nominal time: a database that is restored, or fails over, counts firings anew from where
+    it is, and workers may still have entries of jobs which it knows nothing of.
+    """
+    fire_at = firing.fire_at.astimezone(UTC)
+    return str(uuid.uuid5(_JOB_IDS, f"{firing.schedule_id} {fire_at.isoformat()}"))
 
 
 class Performing:
@@ -195,7 +200,7 @@ class Performing:
 
     def _begin_look(self, session: Session, taken: _Taken) -> _Begun:
         params = CameraParams.model_validate(taken.firing.params)
-        job_id = job_id_of(taken.firing.id)
+        job_id = job_id_of(taken.firing)
         entry = entry_for_camera(
             registered_camera(session, params.camera),
             job_id,
