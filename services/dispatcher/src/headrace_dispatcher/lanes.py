@@ -13,7 +13,6 @@ import time
 from typing import Any, Final
 
 from dramatiq.broker import MessageProxy
-from dramatiq.common import q_name
 from dramatiq.middleware import CurrentMessage
 
 from headrace_common.consumers import RepairingBroker, RepairingConsumer, timeouts_as_ends
@@ -68,8 +67,6 @@ class LaneConsumer(RepairingConsumer):
             self._in_hand.discard(key)
 
     def _may_fetch(self) -> bool:
-        if q_name(self.queue_name) not in _BETTER_QUEUES:
-            return super()._may_fetch()  # no lane, and nothing that waits for analysis servers
         may = super()._may_fetch() and self._is_let()
         if not may:
             time.sleep(_LOOK_AGAIN_SECONDS)
