@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -43,8 +44,9 @@ def limit(bench: SchedulingBench, target: str, most: int) -> None:
         session.add(TargetLimit(target=target, max_running=most, changed_by="test"))
 
 
-def look(bench: SchedulingBench, camera: str) -> str:
-    return bench.once(target=PREPROCESS.name, target_key=f"camera:{camera}")
+def look(bench: SchedulingBench, camera: str, **columns: Any) -> str:
+    make = bench.schedule if "seconds" in columns else bench.once
+    return make(target=PREPROCESS.name, target_key=f"camera:{camera}", **columns)
 
 
 @contextmanager
@@ -76,6 +78,19 @@ def test_a_firing_that_somebody_has_locked_holds_up_no_other(bench: SchedulingBe
     assert states(bench, waits) == [("pending", "limit")]
     assert sum(bench.messages(FIRINGS_QUEUE).values()) == 1
     assert bench.leader().epoch == 1
+
+
+def test_what_ends_the_last_one_needs_no_place_of_its_own(bench: SchedulingBench) -> None:
+    limit(bench, PREPROCESS.name, 1)
+    other = look(bench, "b", overlap="cancel", due_in=1.5)
+    bench.scheduler()
+    ends = look(bench, "a", overlap="cancel", seconds=1)
+    wait_until(lambda: states(bench, ends)[:3], lambda seen: seen == [("sent", None)] * 3)
+    # Of another schedule: it ends nothing of these.
+    wait_until(lambda: states(bench, other), lambda seen: seen == [("pending", "limit")])
+    # House-keeping is not interrupted, so that the next one waits for it.
+    bench.execute("UPDATE firings SET state = 'running', started_at = now() WHERE state = 'sent'")
+    wait_until(lambda: states(bench, ends)[-1], lambda last: last == ("pending", "limit"))
 
 
 def test_settling_leaves_what_is_locked_for_later(bench: SchedulingBench) -> None:

@@ -37,10 +37,20 @@ WHERE finished_at IS NULL AND state IN ('sent', 'running')
     AND (target = ANY(:names) OR target_key = ANY(:names))
 GROUP BY target, target_key
 """)
+# What the next firing of its schedule ends, and so gives its place to. House-keeping that runs is
+# left to its end.
+_GIVES_WAY: Final = text("""
+SELECT schedule_id, target, target_key, min(id) AS id FROM firings
+WHERE finished_at IS NULL AND overlap = 'cancel'
+    AND (target = ANY(:full) OR target_key = ANY(:full))
+    AND (state = 'sent' OR (state = 'running' AND job_id IS NOT NULL))
+GROUP BY schedule_id, target, target_key
+""")
 _WAITING: Final = text("""
 SELECT id, schedule_id, fire_at, target, target_key, params, tries, trace FROM firings
 WHERE state = 'pending' AND target = ANY(:known) AND id <> ALL(:unnoted)
-    AND NOT (target = ANY(:full) OR target_key = ANY(:full))
+    AND (NOT (target = ANY(:full) OR target_key = ANY(:full))
+        OR (overlap = 'cancel' AND schedule_id = ANY(:ending)))
 ORDER BY due_at, id LIMIT :most
 """)
 # The leader waits for no row of a firing: whoever has it locked may be frozen, and the schedules of
@@ -197,16 +207,19 @@ class Relay:
         for letter in self._unnoted.values():
             slots.take(letter.target, letter.target_key)
         full = slots.full()
+        ending = _ending(session, full)
         letters: list[Letter] = []
         held: list[int] = []
         asked = {
             "known": list(contracts),
             "full": full,
+            "ending": sorted({schedule_id for schedule_id, _, _ in ending}),
             "unnoted": list(self._unnoted),
             "most": _BATCH,
         }
         for row in session.execute(_WAITING, asked):
-            if slots.take(row.target, row.target_key):
+            earlier = ending.get((row.schedule_id, row.target, row.target_key), row.id)
+            if earlier < row.id or slots.take(row.target, row.target_key):
                 letters.append(_letter(row, contracts[row.target]))
             else:
                 held.append(row.id)
@@ -231,6 +244,17 @@ def _slots(session: Session) -> Slots:
         return Slots({}, [])
     taken = session.execute(_TAKEN, {"names": list(limits)})
     return Slots(limits, [(row.target, row.target_key, row.firings) for row in taken])
+
+
+def _ending(session: Session, full: list[str]) -> dict[tuple[str, str, str], int]:
+    """Return the first firing that ends when the next of its schedule begins, at full targets.
+
+    By schedule, target and key.
+    """
+    if not full:
+        return {}
+    rows = session.execute(_GIVES_WAY, {"full": full})
+    return {(row.schedule_id, row.target, row.target_key): row.id for row in rows}
 
 
 def _letter(row: Any, contract: TargetContract) -> Letter:
