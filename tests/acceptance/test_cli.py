@@ -120,6 +120,15 @@ def test_the_database_is_up_to_date(user: User) -> None:
     assert user.run_json("db", "status") == {"pending": []}
 
 
+def test_a_database_url_that_is_none_is_one_line_without_its_password() -> None:
+    env = {**os.environ, "DATABASE_URL": "mysql://me:secret@host/x"}
+    command = [sys.executable, "-m", "headrace", "db", "status"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("headrace: DATABASE_URL: ")
+    assert (done.stderr.count("\n"), "secret" in done.stderr) == (1, False)
+
+
 def test_queues_are_made_where_they_are_missing(user: User) -> None:
     prefix = f"t{uuid4().hex[:8]}-"
     made = user.run_json("sqs", "create-queues", "--prefix", prefix)

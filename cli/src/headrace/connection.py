@@ -74,7 +74,7 @@ def find_database() -> "DatabaseSettings":
     """Return how to reach the database: DATABASE_URL, else the local stack's.
 
     Raises:
-        CommandError: neither is there.
+        CommandError: neither is there, or DATABASE_URL is none.
     """
     stack = find_stack()
     if stack and not stack.is_running and not os.environ.get("DATABASE_URL"):
@@ -84,9 +84,16 @@ def find_database() -> "DatabaseSettings":
         raise CommandError(
             "set DATABASE_URL, or start a local stack with `headrace up`", ExitCode.UNAVAILABLE
         )
-    from headrace_common.settings import DatabaseSettings  # noqa: PLC0415 - few commands want it
+    from pydantic import ValidationError  # noqa: PLC0415 - few commands want them
 
-    return DatabaseSettings.model_validate({"database_url": url})
+    from headrace_common.settings import DatabaseSettings  # noqa: PLC0415
+
+    try:
+        return DatabaseSettings.model_validate({"database_url": url})
+    except ValidationError as error:
+        # The error itself would show the URL, and the password that may be in it.
+        told = "; ".join(each["msg"] for each in error.errors(include_input=False))
+        raise CommandError(f"DATABASE_URL: {told}", ExitCode.USAGE) from None
 
 
 def _not_running(stack: StackState) -> str:
