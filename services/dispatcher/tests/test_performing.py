@@ -8,6 +8,7 @@ import pytest
 import redis
 from firing_bench import FiringBench
 from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 
 from headrace_common.contracts.cctv import CANCELLED_SUFFIX
 from headrace_common.contracts.jobs import JobKind, JobStatus
@@ -21,6 +22,7 @@ from headrace_common.contracts.schedules import (
 from headrace_common.db import Camera, Firing, Job, Schedule
 from headrace_common.jobs import Change
 from headrace_common.jobs.cameras import camera_entry
+from headrace_dispatcher.scheduling import performing
 from headrace_dispatcher.scheduling.performing import job_id_of
 
 pytestmark = pytest.mark.stack
@@ -157,6 +159,34 @@ def test_what_cannot_be_begun_ends_with_a_reason(bench: FiringBench) -> None:
     )
     assert bench.load(camera_job).run == 1
     assert bench.entries() == []
+
+
+def test_a_mistake_of_ours_ends_its_firing(
+    bench: FiringBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("nobody thought of that")
+
+    monkeypatch.setattr(performing, "entry_for_camera", fail)
+    firing = bench.look(bench.schedule(), bench.camera())
+    assert (firing.state, firing.reason) == ("failed", "TypeError: nobody thought of that")
+    assert firing.job_id is None
+
+
+def test_while_the_database_is_away_a_firing_is_left_to_the_next_try(
+    bench: FiringBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("SELECT", {}, RuntimeError("gone"))
+
+    firing_id = bench.fire(PREPROCESS, bench.schedule(), camera=bench.camera())
+    with monkeypatch.context() as patch:
+        patch.setattr(performing, "entry_for_camera", away)
+        with pytest.raises(OperationalError):
+            bench.performing.preprocess(firing_id)
+    assert bench.firing(firing_id).state == "sent"
+    bench.performing.preprocess(firing_id)
+    assert bench.firing(firing_id).state == "running"
 
 
 def test_the_id_of_a_look_may_be_taken(bench: FiringBench) -> None:

@@ -42,6 +42,7 @@ from headrace_common.jobs.cameras import camera_input, entry_for_camera, registe
 from headrace_common.jobs.restart import JobRestarts, Restart
 from headrace_common.telemetry import continue_trace, current_trace
 from headrace_common.worker import EmbeddedWorker
+from headrace_dispatcher.gate import DATABASE_AWAY
 from headrace_dispatcher.scheduling.overlap import OVERLAP, Cancelled, cancel_all, lock_earlier
 
 log = structlog.get_logger()
@@ -176,6 +177,12 @@ class Performing:
             state, reason = FiringState.SKIPPED, f"{OVERLAP}: {error.detail}"
         except (HeadraceError, ValidationError) as error:
             reason = _reason(error)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:
+            # A mistake of ours. Its message would become a dead letter, and count as lost.
+            log.exception("firing.broken")
+            reason = reason_of(error)
         else:
             firing.job_id, firing.job_run = begun.job_id, begun.run
             begun.cancelled = cancel_all(session, self._store, taken.earlier, by=taken.by)
