@@ -15,8 +15,10 @@ from headrace_common.contracts.cctv import PreprocessEntry
 from headrace_common.db import Job
 from headrace_common.jobs import NewJob
 from headrace_common.jobs.cameras import camera_entry, camera_input, entry_order
+from headrace_common.shifts import Shifts
 from headrace_local.waiting import wait_until
 from headrace_results.cameras.recovery import Action, LostJob, LostLimits, plan_recovery
+from headrace_results.cameras.sweep import CameraSweep
 from headrace_results.cameras.whereabouts import Whereabouts
 
 LIMITS = LostLimits(
@@ -272,3 +274,17 @@ def test_silence_of_a_job_that_waits_is_no_loss(bench: Bench, own: Streams) -> N
     assert own.job_ids().count(job_id) == 1
     assert bench.view(job_id).queue_message_id == entry_id
     assert len(bench.events(job_id)) == 1
+
+
+@pytest.mark.stack
+def test_lost_jobs_are_found_although_the_first_look_took_the_whole_shift(
+    bench: Bench, own: Streams
+) -> None:
+    lost = make_job(bench)
+    fall_silent(bench, lost)
+    whereabouts = Whereabouts(own.client, stream=own.name, workers="workers")
+    sweep = CameraSweep(
+        own.client, bench.database, bench.store, whereabouts, stream=own.name, limits=LIMITS
+    )
+    no_time = Shifts(seconds=0).begin()
+    wait_until(lambda: sweep.run(no_time) and own.job_ids(), lambda there: lost in there)

@@ -25,6 +25,10 @@ class Shift:
         left = max(0.0, self._until - time.monotonic())
         self._stopping.wait(min(seconds, left))
 
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass, whatever is left of the shift; a stop ends that."""
+        self._stopping.wait(seconds)
+
 
 class Shifts:
     """The shifts of one process. Safe to use from any thread."""

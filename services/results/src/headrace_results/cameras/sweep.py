@@ -48,6 +48,9 @@ _SILENT_SECONDS: Final = 60.0
 _BETWEEN_LOOKS_SECONDS: Final = 1.0
 #: Between two batches of one round: a long backlog takes some of the server's time, not all.
 _BATCH_PAUSE_SECONDS: Final = 0.05
+#: Jobs that are looked for a second time in one shift: that is done however long the first took,
+#: else a backlog that takes a whole shift to look through would keep all of them lost.
+_MOST_MISSING: Final = 5_000
 #: Key of the metadata that counts.
 REQUEUES: Final = "requeues"
 _SWEPT: Final = (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING)
@@ -97,7 +100,7 @@ class CameraSweep:
                 return {"under_way": True}
             missing = self._first_look(shift, alive, done)
             if missing:
-                shift.pause(_BETWEEN_LOOKS_SECONDS)
+                shift.wait(_BETWEEN_LOOKS_SECONDS)
                 self._second_look(missing, shift, alive, done)
         return {action.value: done[action] for action in Action}
 
@@ -116,6 +119,8 @@ class CameraSweep:
                     self._recover(job, done)
                 else:
                     missing[job.id] = job.event_sequence
+            if len(missing) >= _MOST_MISSING:
+                break
         return missing
 
     def _batches(self, shift: Shift) -> Iterator[list[Job]]:
@@ -139,7 +144,7 @@ class CameraSweep:
     ) -> None:
         ids = list(missing)
         for start in range(0, len(ids), _BATCH):
-            if shift.is_over():
+            if shift.is_stopped():
                 return
             alive()
             with self._database.begin() as session:
