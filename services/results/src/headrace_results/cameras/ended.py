@@ -160,17 +160,18 @@ class Suspects:
         """
         looked_at = 0
         final = [status for status in JobStatus if status.is_final]
-        while not shift.is_over():
+        while True:
             members: Any = self._client.srandmember(self._key, _BATCH)
             if not members:
-                break
+                return looked_at
             ids = [member.decode(errors="replace") for member in members]
             with self._database.begin() as session:
                 query = select(Job).where(Job.id.in_(ids), Job.status.in_(final))
                 self._tell(session.scalars(query.with_for_update(read=True)).all())
             self._client.srem(self._key, *members)
             looked_at += len(members)
-        return looked_at
+            if shift.is_over():  # at its end, so that one which others have used up does some
+                return looked_at
 
 
 def tell_cancelled(client: redis.Redis, stream: str) -> Tell:
