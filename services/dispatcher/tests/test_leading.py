@@ -1,7 +1,9 @@
 """The leader's work: what is due fires once, on time, and its message is sent once."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,10 +23,11 @@ from headrace_common.contracts.schedules import (
 )
 from headrace_common.db import Firing, Job, Schedule, TargetLimit
 from headrace_common.settings import RedisSettings
-from headrace_dispatcher.scheduling import relay
+from headrace_dispatcher.scheduling import firing, relay
 from headrace_dispatcher.scheduling.clockwork import Clockwork
 from headrace_dispatcher.scheduling.limits import Slots
 from headrace_dispatcher.scheduling.measuring import scheduler_state
+from headrace_dispatcher.scheduling.plan import Plan, plan_firings
 from headrace_dispatcher.scheduling.posting import Letter, Posted, PostOffice
 from headrace_dispatcher.scheduling.process import Scheduler
 from headrace_dispatcher.scheduling.settings import SchedulerSettings
@@ -191,6 +194,24 @@ def test_limits_hold_firings_back_and_nobody_else(bench: SchedulingBench) -> Non
         id=done,
     )
     wait_until(of_a, lambda found: found == ["pending", "sent", "sent", "succeeded"])
+
+
+def test_much_that_takes_long_to_plan_does_not_silence_the_leader(
+    bench: SchedulingBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_slowly(*args: Any, **how: Any) -> Plan:
+        time.sleep(0.03)
+        return plan_firings(*args, **how)
+
+    monkeypatch.setattr(firing, "plan_firings", plan_slowly)
+    for _ in range(80):
+        bench.once()
+    # More than two seconds of planning, which is as long as a leader of this lease may be silent.
+    bench.scheduler(scheduler_lease_seconds=2)
+    wait_until(lambda: len(bench.firings()) == 80)
+    term = bench.term()
+    assert term is not None
+    assert term.epoch == 1
 
 
 def test_slots() -> None:

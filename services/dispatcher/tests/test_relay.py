@@ -19,7 +19,7 @@ from headrace_common.contracts.schedules import (
     target_contracts,
 )
 from headrace_common.db import Firing, TargetLimit
-from headrace_dispatcher.scheduling import relay
+from headrace_dispatcher.scheduling import relay, settling
 from headrace_dispatcher.scheduling.election import DeposedError
 from headrace_dispatcher.scheduling.posting import PostOffice
 from headrace_dispatcher.scheduling.relay import Relay
@@ -105,6 +105,19 @@ def test_settling_leaves_what_is_locked_for_later(bench: SchedulingBench) -> Non
         assert states(bench, locked) == [("running", None)]
     wait_until(lambda: states(bench, locked), lambda seen: seen == timed_out)
     assert bench.leader().epoch == 1
+
+
+def test_many_are_settled_some_at_a_time(
+    bench: SchedulingBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_MOST_ROWS", 1)
+    ids = [bench.once() for _ in range(3)]
+    bench.scheduler(firing_lost_after_seconds=0.3)
+    for each in ids:
+        wait_for_tries(bench, each, 1)
+    bench.execute("UPDATE firings SET state = 'running', job_id = 'purged' WHERE state = 'sent'")
+    gone = ("failed", "job_gone")
+    wait_until(lambda: [states(bench, each) for each in ids], lambda seen: seen == [[gone]] * 3)
 
 
 def test_what_was_sent_ends_once_nobody_knows_its_target(bench: SchedulingBench) -> None:

@@ -4,6 +4,7 @@ The row of a firing is unique by schedule and nominal time, and stands in the sa
 the schedule's next time: however often and by whomever it is tried, there is one.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,10 @@ log = structlog.get_logger()
 _MOST_SCHEDULES: Final = 500
 #: Most firings that one transaction records, but for those of the last schedule.
 _MOST_FIRINGS: Final = 1_000
+#: Longest that one transaction reckons when schedules fire next, in seconds, but for the last one.
+#: An expression of cron takes milliseconds after an outage, and a leader that is silent for its
+#: lease is none any more: the next would begin with the same ones, and come no further.
+_MOST_SECONDS: Final = 0.5
 #: Longest reason that is kept.
 _MAX_REASON: Final = 500
 
@@ -124,9 +129,9 @@ def _plans(
     calendars = _calendars(session, schedules)
     running = _running(session, schedules)
     plans: list[tuple[Schedule, Plan]] = []
-    left = _MOST_FIRINGS
-    for schedule in schedules:
-        if left <= 0:
+    left, until = _MOST_FIRINGS, time.monotonic() + _MOST_SECONDS
+    for number, schedule in enumerate(schedules):
+        if left <= 0 or (number and time.monotonic() > until):
             fired.more = True
             break
         plan = _plan(session, schedule, calendars, running, fired.now, at_most=left)

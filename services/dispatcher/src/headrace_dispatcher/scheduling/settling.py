@@ -22,6 +22,8 @@ log = structlog.get_logger()
 _LOOK_SECONDS: Final = 5.0
 #: Firings whose messages are looked for at once.
 _BATCH: Final = 500
+#: Most rows that one statement changes: it must end well before a leader counts as silent.
+_MOST_ROWS: Final = 5_000
 #: Most times that a firing is sent whose message is lost each time.
 _MOST_SENDINGS: Final = 10
 #: Most times that house-keeping is begun which does not end.
@@ -36,7 +38,7 @@ WITH ended AS (
     WHERE firings.finished_at IS NULL AND firings.job_id IS NOT NULL
         AND firings.state = 'running' AND jobs.run >= coalesce(firings.job_run, 1)
         AND jobs.finished_at IS NOT NULL
-    FOR UPDATE OF firings SKIP LOCKED
+    LIMIT :rows FOR UPDATE OF firings SKIP LOCKED
 )
 UPDATE firings SET finished_at = clock_timestamp(),
     state = CASE ended.status WHEN 'completed' THEN 'succeeded' WHEN 'cancelled' THEN 'cancelled'
@@ -51,7 +53,7 @@ WITH free AS (
     SELECT id FROM firings
     WHERE finished_at IS NULL AND job_id IS NOT NULL AND state = 'running'
         AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = firings.job_id)
-    FOR UPDATE SKIP LOCKED
+    LIMIT :rows FOR UPDATE SKIP LOCKED
 )
 UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'job_gone'
 FROM free WHERE firings.id = free.id
@@ -61,7 +63,7 @@ _SAY_UNKNOWN: Final = text("""
 WITH free AS (
     SELECT id FROM firings
     WHERE state = 'pending' AND reason IS DISTINCT FROM 'target_unknown' AND target <> ALL(:known)
-    FOR UPDATE SKIP LOCKED
+    LIMIT :rows FOR UPDATE SKIP LOCKED
 )
 UPDATE firings SET reason = 'target_unknown' FROM free WHERE firings.id = free.id
 """)
@@ -72,7 +74,7 @@ WITH free AS (
     WHERE finished_at IS NULL AND target <> ALL(:known)
         AND CASE state WHEN 'pending' THEN fired_at WHEN 'sent' THEN sent_at END
             < clock_timestamp() - make_interval(secs => :timeout)
-    FOR UPDATE SKIP LOCKED
+    LIMIT :rows FOR UPDATE SKIP LOCKED
 )
 UPDATE firings SET finished_at = clock_timestamp(), state = 'failed', reason = 'target_unknown'
 FROM free WHERE firings.id = free.id
@@ -83,7 +85,7 @@ WITH free AS (
     SELECT id FROM firings
     WHERE finished_at IS NULL AND state = 'running' AND job_id IS NULL
         AND started_at < clock_timestamp() - make_interval(secs => :timeout)
-    FOR UPDATE SKIP LOCKED
+    LIMIT :rows FOR UPDATE SKIP LOCKED
 )
 UPDATE firings SET reason = 'timed_out',
     state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
@@ -101,7 +103,7 @@ _SEND_ANEW: Final = text("""
 WITH free AS (
     SELECT id FROM firings
     WHERE message_id = ANY(:lost) AND id = ANY(:ids) AND state = 'sent'
-    FOR UPDATE SKIP LOCKED
+    LIMIT :rows FOR UPDATE SKIP LOCKED
 )
 UPDATE firings SET reason = 'lost',
     state = CASE WHEN tries < :most THEN 'pending' ELSE 'failed' END,
@@ -147,7 +149,7 @@ class Settling:
             )
             _end(session, _END_WITHOUT_JOB)
             known, timeout = list(target_contracts()), self._settings.firing_timeout_seconds
-            session.execute(_SAY_UNKNOWN, {"known": known})
+            session.execute(_SAY_UNKNOWN, {"known": known, "rows": _MOST_ROWS})
             _end(session, _END_UNKNOWN, known=known, timeout=timeout)
             _end(session, _BEGIN_ANEW, most=_MOST_BEGINNINGS, timeout=timeout)
             self._seek(session)
@@ -196,6 +198,6 @@ class Settling:
 
 def _end(session: Session, statement: TextClause, **asked: Any) -> None:
     """Run one of the statements above, and count what has ended with it."""
-    for (state,) in session.execute(statement, asked):
+    for (state,) in session.execute(statement, {"rows": _MOST_ROWS} | asked):
         if state != FiringState.PENDING:
             FIRINGS_ENDED.labels(state=state).inc()
