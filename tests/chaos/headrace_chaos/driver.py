@@ -21,6 +21,7 @@ from headrace_chaos.injector import Injector, Outcome
 from headrace_chaos.ledger import Ledger
 from headrace_chaos.plan import Shares, make_plan
 from headrace_chaos.report import Report
+from headrace_chaos.resting import let_house_keeping_rest
 from headrace_chaos.schedule import PlannedFault, Targets, plan_faults
 from headrace_chaos.stack import ChaosStack, chosen_specs
 from headrace_chaos.workload import Workload
@@ -160,6 +161,8 @@ class Driver:
         finally:
             injector.stop()
             canaries.close()
+        with self._timed("resting"):
+            let_house_keeping_rest(endpoints, patience=options.standstill)
         with self._timed("checking"):
             facts, promises = gather(endpoints), ledger.promises()
             violations = check(facts, promises)

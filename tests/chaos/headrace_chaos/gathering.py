@@ -28,6 +28,7 @@ from headrace_chaos.looking_storage import (
     read_objects,
     s3_of,
 )
+from headrace_chaos.resting import without_house_keeping
 from headrace_common.contracts import JobKind, JobStatus
 from headrace_common.contracts.cctv import DEFAULT_STREAM
 
@@ -125,7 +126,7 @@ class Observer:
         with self._database.begin() as session:
             found = read_open(session)
             found["promised jobs without a row"] = count_missing(session, wanted)
-        found |= self.messages()
+        found |= without_house_keeping(self.messages())
         if not any(found.values()):
             found |= self._leftovers()
         return [f"{count} {reason}" for reason, count in found.items() if count]
