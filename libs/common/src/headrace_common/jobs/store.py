@@ -24,7 +24,7 @@ from headrace_common.jobs.changes import Change, NewJob, Outcome, distinct_jobs
 from headrace_common.jobs.events import EventPublisher
 from headrace_common.jobs.states import HOLDABLE, PROGRESS, TELL_PROGRESS
 from headrace_common.telemetry.metrics import TRANSITIONS
-from headrace_common.telemetry.trace import current_trace
+from headrace_common.telemetry.trace import current_trace, note_job, note_status
 
 #: Ignored events a job may collect. A sender that repeats itself for ever must not fill the
 #: database; the inbox still counts every delivery.
@@ -235,6 +235,8 @@ class JobStore:
         for outcome in outcomes:
             result = "applied" if outcome.applied else "ignored"
             TRANSITIONS.labels(status=outcome.status, outcome=result).inc()
+            if outcome.event is not None:
+                note_status(outcome.event.job_id, outcome.status)
         self._publisher.publish(outcome.event for outcome in outcomes if outcome.event)
 
     def _refused(self, session: Session, change: Change) -> Outcome:
@@ -272,6 +274,7 @@ class JobStore:
 
 
 def _first_values(new: NewJob) -> dict[Any, Any]:
+    note_job(new.id)
     """Return the columns of a new row."""
     return {
         "id": new.id,
