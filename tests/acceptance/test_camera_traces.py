@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,6 +28,13 @@ def yard(camera_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> 
     made.close()
 
 
+def finished(yard: Yard, job_id: str) -> dict[str, Any]:
+    wait_until(lambda: yard.is_final(job_id), seconds=60)
+    job = yard.job(job_id)
+    assert job is not None
+    return job
+
+
 def assert_work_is_whole(top: Node, job_id: str) -> None:
     """Check what hangs below the span, or the context, that a job's entry carried."""
     [work] = [
@@ -43,13 +51,13 @@ def assert_work_is_whole(top: Node, job_id: str) -> None:
         each for each in top.children if each.label == (f"process {STREAM}", "results", "consumer")
     ]
     assert known.span.attributes["messaging.consumer.group.name"] == "results"
-    puts = [each for each in work.find("PUT") if "/preprocess/" in each.span.attributes["url.full"]]
+    puts = [each for each in work.find("PUT") if f"/{job_id}/" in each.span.attributes["url.full"]]
     assert len(puts) == 5
     assert all(each.span.attributes["http.response.status_code"] == 201 for each in puts)
 
     # Every report goes all the way; the last brings the end.
     sent = work.find(f"send {REPORTS}", "gpu-preprocessor")
-    assert len(sent) > len(set(STAGES))
+    assert len(sent) >= 2  # those on stages that are over soon may be left out
     for each in sent:
         [taken] = [child for child in each.children if child.span.kind == "consumer"]
         assert taken.label == (f"process {REPORTS}", "results", "consumer")
@@ -61,7 +69,9 @@ def assert_work_is_whole(top: Node, job_id: str) -> None:
     [end] = [each for _, each in top.walk() if told in each.span.events]
     assert end.label == ("process analysis_reports", "results", "consumer")
     assert end is sent[-1].find("process analysis_reports")[0]
-    assert not [each.label for _, each in top.walk() if each.span.failed]
+    # Whether something is there already is asked, and mostly it is not.
+    failed = [each.span for _, each in top.walk() if each.span.failed]
+    assert {each.attributes.get("http.response.status_code") for each in failed} <= {404}
 
 
 def test_a_camera_job_is_one_trace_from_its_entry_to_the_last_event(
@@ -90,9 +100,7 @@ def test_a_camera_job_is_one_trace_from_its_entry_to_the_last_event(
     assert answer.is_success, answer.text
     asked_id = answer.json()["job_id"]
     for each, trace in ((job_id, of_producer), (asked_id, of_client)):
-        wait_until(lambda each=each: yard.is_final(each), seconds=60)
-        job = yard.job(each)
-        assert job is not None
+        job = finished(yard, each)
         assert (job["status"], job["trace_id"]) == ("completed", trace)
 
     tree = whole_tree(receiver, of_producer, PRODUCER, last="completed")

@@ -31,6 +31,10 @@ _INSTRUMENTED: Final = ("botocore", "httpx", "requests")
 _MOST_CHARACTERS: Final = 8_192
 
 
+#: What the last spans get at the end of the process, where their collector does not answer.
+_LAST_MS: Final = 3_000
+
+
 class BadTracingError(ValueError):
     """OpenTelemetry's variables ask for what there is not."""
 
@@ -57,7 +61,7 @@ def configure_tracing(*, service: str) -> None:
         span_limits=SpanLimits(max_attribute_length=_MOST_CHARACTERS),
     )
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(CleaningExporter(exporter)))
+        provider.add_span_processor(_Batches(CleaningExporter(exporter)))
     trace.set_tracer_provider(provider)
     _instrument()
 
@@ -115,6 +119,13 @@ def _describe_aws_call(span: Span, service: str, _operation: str, params: dict[s
                 span.set_attribute(attribute, value)
     elif service == "sqs" and isinstance(entries := params.get("Entries"), list):
         span.set_attribute("messaging.batch.message_count", len(entries))
+
+
+class _Batches(BatchSpanProcessor):
+    """Does not hold up the end of a process, which is killed if it lasts."""
+
+    def shutdown(self) -> None:
+        self._batch_processor.shutdown(timeout_millis=_LAST_MS)
 
 
 class _IdsOnly(trace.TracerProvider):
