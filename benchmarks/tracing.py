@@ -29,7 +29,7 @@ from headrace_common.settings import ProcessSettings
 from headrace_common.telemetry import configure_logging, configure_tracing
 from headrace_common.web import create_app
 
-MOST_OFF = 1.15
+MOST_OFF = 1.25
 REQUESTS = 2_000
 MESSAGES = 4_000
 WAYS = ("none", "off", "on")

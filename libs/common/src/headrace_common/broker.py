@@ -118,8 +118,9 @@ def _enqueue(broker: Broker, message: "Message[Any]") -> None:
         message.options.get("trace"),
         message_id=message.message_id,
         job_id=job_id,
-    ):
-        message.options["trace"] = current_trace()
+    ) as span:
+        if span.is_recording():
+            message.options["trace"] = current_trace()
         broker.enqueue(message)
 
 

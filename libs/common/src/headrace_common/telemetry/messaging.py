@@ -7,7 +7,7 @@ from then until somebody had it in hand, `process DESTINATION` (consumer) is the
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,8 @@ from opentelemetry.util.types import AttributeValue
 from headrace_common.telemetry.trace import (
     context_of,
     continue_trace,
+    inside_trace,
+    is_recording,
     note_error,
     own_attributes,
 )
@@ -57,6 +59,10 @@ def sending(
         message_id: its id, if it has one by now.
         about: more of the span's attributes.
     """
+    if not is_recording():
+        with inside_trace(fields) if fields else nullcontext():
+            yield trace.get_current_span()
+        return
     attributes = _attributes(system, destination, "send", message_id)
     if fields:
         with continue_trace(
@@ -117,6 +123,10 @@ def processing(
         group: of consumers that the message was for.
         bound: context that every log inside carries, and the span as attributes.
     """
+    if not is_recording():
+        with continue_trace(fields, destination, **bound) as span:
+            yield span
+        return
     more: dict[str, AttributeValue] = {"messaging.consumer.group.name": group} if group else {}
     if sent_ms is not None and fields:
         now = time.time_ns()

@@ -12,10 +12,16 @@ import structlog
 from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 _tracer = trace.get_tracer("headrace")
+
+
+def is_recording() -> bool:
+    """Whether this process records spans at all; where it does not, nothing is made for them."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
 def current_trace() -> dict[str, str]:
@@ -54,14 +60,14 @@ def continue_trace(
         attributes: of the span.
         bound: context that every log inside carries, and the span as attributes.
     """
-    parent = context_of(fields)
+    parent, recording = context_of(fields), is_recording()
     with (
         _tracer.start_as_current_span(
             name,
             context=parent,
             kind=kind,
-            attributes={**(attributes or {}), **own_attributes(bound)},
-            links=_links_from(parent),
+            attributes={**(attributes or {}), **own_attributes(bound)} if recording else None,
+            links=_links_from(parent) if recording else None,
         ) as span,
         structlog.contextvars.bound_contextvars(**bound),
     ):
@@ -107,6 +113,8 @@ def note_error(error: BaseException, span: Span | None = None) -> None:
 
 def context_of(fields: Mapping[str, Any]) -> Context:
     """Return the context that W3C fields carry; that of no span where they are none."""
+    if "traceparent" not in fields:
+        return Context()
     return propagate.extract({key: str(value) for key, value in fields.items()}, Context())
 
 

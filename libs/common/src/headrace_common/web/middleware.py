@@ -7,15 +7,17 @@ import time
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_common.telemetry.metrics import HTTP_REQUESTS
-from headrace_common.telemetry.trace import trace_id
+from headrace_common.telemetry.trace import continue_trace, is_recording, trace_id
 
 log = structlog.get_logger()
 
 #: Asked every few seconds by probes and scrapers; logging them would drown the rest.
 _QUIET_PATHS: Final = ("/health", "/metrics")
+_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 
 
 class RequestContext:
@@ -30,6 +32,18 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if is_recording():
+            await self._serve(scope, receive, send)
+            return
+        came = {
+            name.decode("ascii"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in _TRACE_HEADERS
+        }
+        with continue_trace(came, scope["method"], kind=SpanKind.SERVER):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status, current = time.perf_counter(), 500, trace_id()
 
         async def send_and_note(message: Message) -> None:
