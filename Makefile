@@ -85,7 +85,7 @@ bench: setup ## Run the benchmarks, each against a peer or a limit in the same r
 	$(BIN)/python benchmarks/dispatch_throughput.py
 	$(BIN)/python benchmarks/schedules.py
 
-reference: setup ## Write the OpenAPI files and the settings page from the code
+reference: setup ## Write the OpenAPI files and the pages of settings and metrics from the code
 	$(BIN)/python scripts/export_reference.py
 
 lock: setup ## Write the exact versions of all dependencies to constraints.txt
