@@ -62,6 +62,7 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/cfn-lint deploy/aws/*.yaml
+	$(BIN)/hadolint */*/Dockerfile
 	$(BIN)/python scripts/export_reference.py --check
 
 format: setup ## Format, and mend what lint can mend
