@@ -26,6 +26,7 @@ from compose_file import (
     variables_of,
 )
 
+from headrace_local import tools
 from headrace_local.container import PORTS as CONTAINER_PORTS
 from headrace_local.credentials import Credentials
 from headrace_local.files import package_file
@@ -263,6 +264,9 @@ def test_prometheus_asks_every_service() -> None:
 
     assert {name for job in jobs for name in job["names"]} == set(SETTINGS)
     assert {job["port"] for job in jobs} == {8000}
+    promtool = tools.ensure_prometheus() / "promtool"
+    checked = ["check", "config", "--syntax-only", "deploy/compose/prometheus.yml"]
+    subprocess.run([promtool, *checked], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def test_grafana_is_given_its_source_and_a_folder_that_is_mounted(whole: Compose) -> None:
@@ -275,6 +279,11 @@ def test_grafana_is_given_its_source_and_a_folder_that_is_mounted(whole: Compose
     assert urlsplit(source["datasources"][0]["url"]).netloc == "prometheus:9090"
     for config in whole["configs"].values():
         assert "content" in config or Path(config["file"]).is_file()
+    for name in ("prometheus", "grafana"):  # what Compose would make an empty folder of
+        volumes = whole["services"][name]["volumes"]
+        bound = [volume["source"] for volume in volumes if volume["type"] == "bind"]
+        assert bound
+        assert all(Path(source).exists() for source in bound)
 
 
 def test_s3_is_started_as_in_the_local_stack(whole: Compose, tmp_path: Path) -> None:
