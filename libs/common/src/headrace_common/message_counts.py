@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from dramatiq import Broker, Message, Middleware
+from dramatiq import Actor, Broker, Message, Middleware
 from dramatiq.broker import MessageProxy
 from prometheus_client import Counter
 
@@ -20,6 +20,11 @@ _GIVEN_UP: Final = Counter(
 
 class CountMessages(Middleware):
     """Counts them."""
+
+    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+        """Begin at nothing: of a series that begins at one, nobody sees that it grew."""
+        _RETRIED.labels(actor=actor.actor_name)
+        _GIVEN_UP.labels(actor=actor.actor_name)
 
     def before_enqueue(self, broker: Broker, message: "Message[Any]", delay: int | None) -> None:
         """Count a message that was tried before, once: it waits first, then is queued again."""

@@ -1,4 +1,4 @@
-"""Prometheus as Debian packages it: promtool for the tests of rules, the server for real answers."""
+"""Prometheus as Debian packages it: promtool for tests of rules, the server for real answers."""
 
 import shutil
 from pathlib import Path

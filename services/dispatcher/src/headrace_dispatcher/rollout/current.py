@@ -9,6 +9,7 @@ from headrace_common.db import Database
 from headrace_common.repeat import Repeater
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.state import RolloutState
+from headrace_dispatcher.transports import TransportName
 
 log = structlog.get_logger()
 
@@ -26,6 +27,10 @@ _VERSION: Final = Gauge("headrace_rollout_version", "Version that this process w
 _ROLLBACKS: Final = Counter(
     "headrace_rollbacks_total", "Times that all jobs were taken from a side", ["side", "by"]
 )
+# From the start: of a series that begins at one, nobody sees that it grew.
+for _side in TransportName:
+    for _by in ("operator", "guard"):
+        _ROLLBACKS.labels(side=_side, by=_by)
 
 
 class CurrentRollout:
