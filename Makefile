@@ -104,7 +104,8 @@ monitoring: setup ## Write the dashboards, recording rules and alerts of k8s/mon
 lock: setup ## Write the exact versions of all dependencies to constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in -o constraints.txt
+		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in services/gpu-preprocessor/cuda.in \
+		-o constraints.txt
 
 train: ## Train the road-damage detector, or go on where it stopped (Ctrl-C keeps a checkpoint)
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh

@@ -24,6 +24,7 @@ from image_files import (
     installed_by,
     is_pinned_as_installed,
     path_of,
+    pinned,
     read,
 )
 
@@ -162,6 +163,7 @@ def test_torch_is_in_the_cuda_variant_only() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         extras("rocm")
     assert '"./services/gpu-preprocessor${extras}"' in install
+    assert pinned().keys() >= {"torch", "triton", "cuda-toolkit"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
