@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from headrace_common.consumers import RepairingBroker
 from headrace_common.contracts.messages import ActorName
+from headrace_common.message_counts import CountMessages
 from headrace_common.redis_client import redis_client
 from headrace_common.settings import RedisSettings
 from headrace_common.telemetry.messaging import MessagingSystem, processing, sending
@@ -70,6 +71,7 @@ def make_broker(
         middleware=[
             # Outermost first: what follows is traced and measured, the last decides on retries.
             MessageContext(),
+            CountMessages(),
             KeepMessageId(),
             KeepReason(),
             TimeLimit(time_limit=int(time_limit_seconds * 1000)),

@@ -18,6 +18,7 @@ log = structlog.get_logger()
 #: Asked every few seconds by probes and scrapers; logging them would drown the rest.
 _QUIET_PATHS: Final = ("/health", "/metrics")
 _TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestContext:
@@ -67,7 +68,9 @@ class RequestContext:
     def _note(scope: Scope, status: int, seconds: float) -> None:
         # The template, not the path: ids in labels would grow without bound.
         route = getattr(scope.get("route"), "path", "unmatched")
-        HTTP_REQUESTS.labels(method=scope["method"], route=route, status=status).observe(seconds)
+        # Likewise: a client may send any word as its method.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        HTTP_REQUESTS.labels(method=method, route=route, status=status).observe(seconds)
         if not scope["path"].startswith(_QUIET_PATHS):
             log.info(
                 "http.request",
