@@ -94,6 +94,7 @@ bench: setup ## Run the benchmarks, each against a peer or a limit in the same r
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
 	$(BIN)/python benchmarks/schedules.py
+	$(BIN)/python benchmarks/tracing.py
 
 reference: setup ## Write the OpenAPI files and the pages of settings and metrics from the code
 	$(BIN)/python scripts/export_reference.py

@@ -5,7 +5,6 @@ no span is recorded, and no library is touched.
 """
 
 import os
-from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -16,9 +15,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
 
 from headrace_common.telemetry.exporting import CleaningExporter
 from headrace_common.telemetry.sampling import sampler_from_environment
@@ -131,13 +129,7 @@ class _Batches(BatchSpanProcessor):
 class _IdsOnly(trace.TracerProvider):
     """Makes tracers that record nothing."""
 
-    def get_tracer(
-        self,
-        instrumenting_module_name: str,
-        instrumenting_library_version: str | None = None,
-        schema_url: str | None = None,
-        attributes: Attributes = None,
-    ) -> trace.Tracer:
+    def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
         return _IdsOnlyTracer()
 
 
@@ -146,17 +138,7 @@ class _IdsOnlyTracer(trace.NoOpTracer):
 
     _ids = RandomIdGenerator()
 
-    def start_span(
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
-        links: Sequence[trace.Link] | None = None,
-        start_time: int | None = None,
-        record_exception: bool = True,  # noqa: FBT001, FBT002 - as inherited
-        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
-    ) -> Span:
+    def start_span(self, name: str, context: Context | None = None, *_: Any, **__: Any) -> Span:
         found = trace.get_current_span(context).get_span_context()
         if found.is_valid:
             return NonRecordingSpan(found)
