@@ -38,7 +38,12 @@ def _rendered(folder: Path) -> bytes:
 
 def render(overlay: str) -> list[Manifest]:
     """Return every object of an overlay, a new copy each time."""
-    objects: list[Manifest] = pickle.loads(_rendered(K8S / "overlays" / overlay))  # noqa: S301 - ours
+    return render_folder(f"overlays/{overlay}")
+
+
+def render_folder(folder: str) -> list[Manifest]:
+    """Return every object of a folder of k8s/, a new copy each time."""
+    objects: list[Manifest] = pickle.loads(_rendered(K8S / folder))  # noqa: S301 - ours
     return objects
 
 
