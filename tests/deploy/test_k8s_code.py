@@ -15,6 +15,7 @@ from k8s_manifests import (
     all_containers,
     containers_of,
     environment_of,
+    filled_environment,
     labels_of,
     matches,
     named,
@@ -53,12 +54,6 @@ SETTINGS: Final[dict[str, type[SettingsGroup]]] = {
     "speech_analysis_server": SpeechSettings,
     "headrace_common.db": DatabaseSettings,
     "headrace_common.db.await_schema": DatabaseSettings,
-}
-#: What stands for the Secrets.
-SECRETS: Final = {
-    "DATABASE_URL": "postgresql://headrace:secret@postgres/headrace",
-    "WEBHOOK_SECRETS": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    "META_SIGNING_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
 }
 #: Times SHUTDOWN_GRACE_SECONDS that a stop may take one after the other: requests, then what is in
 #: hand, then what runs beside it. The gpu-preprocessor has one deadline for all.
@@ -100,8 +95,8 @@ def load(
     """Read the settings of a container as its process would."""
     for name in list(os.environ):
         monkeypatch.delenv(name)
-    for name, value in environment_of(objects, container).items():
-        monkeypatch.setenv(name, SECRETS.get(name, "x" * 40) if value is None else value)
+    for name, value in filled_environment(objects, container).items():
+        monkeypatch.setenv(name, value)
     return SETTINGS[module_of(container)].load()
 
 

@@ -9,9 +9,8 @@ import time
 from typing import Final
 
 import pytest
-from k8s_manifests import Manifest, environment_of, named, pod_of, render
+from k8s_manifests import filled_environment, named, pod_of, render
 from k8s_pods import Pod, running, why_not_here
-from test_k8s_code import SECRETS
 
 #: How long a process may take to start here, where others run too, beside its startup probe.
 START_SECONDS: Final = 120
@@ -31,13 +30,6 @@ pytestmark = [
 ]
 
 
-def _environment(objects: list[Manifest], container: Manifest) -> dict[str, str]:
-    return {
-        name: SECRETS.get(name, "x" * 40) if value is None else value
-        for name, value in environment_of(objects, container).items()
-    }
-
-
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_runs_as_its_manifest_says(name: str) -> None:
     # staging: production's gpu-preprocessor wants a GPU.
@@ -45,7 +37,7 @@ def test_a_role_runs_as_its_manifest_says(name: str) -> None:
     workload = named(objects, "Deployment", name)
     [container] = pod_of(workload)["spec"]["containers"]
     [port] = container["ports"]
-    with running(workload, container, _environment(objects, container)) as pod:
+    with running(workload, container, filled_environment(objects, container)) as pod:
         pod.wait_for(port["containerPort"], "/health/live", seconds=START_SECONDS)
         assert pod.get(port["containerPort"], "/health/ready") == 503
         assert pod.get(port["containerPort"], "/metrics") == 200
@@ -62,7 +54,7 @@ def test_what_runs_first_waits_without_a_database() -> None:
     objects = render("staging")
     workload = named(objects, "Deployment", "dispatcher")
     [container] = pod_of(workload)["spec"]["initContainers"]
-    with running(workload, container, _environment(objects, container)) as pod:
+    with running(workload, container, filled_environment(objects, container)) as pod:
         deadline = time.monotonic() + START_SECONDS
         while "await_schema.no_database" not in pod.said():
             assert time.monotonic() < deadline, pod.said()
