@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+import k8s_scaling  # noqa: F401 - adds its policies
 import k8s_schemas
 import pytest
 from k8s_manifests import OVERLAYS, Manifest, named, render, render_folder
