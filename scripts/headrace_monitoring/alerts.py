@@ -112,7 +112,7 @@ SCHEDULER: Final = Group(
         Alert(
             name="HeadraceSchedulerWithoutLeader",
             expr="max(headrace_scheduler_heartbeat_age_seconds) > 30"
-            " or sum(headrace_scheduler_leader) == 0",
+            " or (sum(headrace_scheduler_leader) or vector(0)) == 0",
             lasts="1m",
             severity=_PAGE,
             summary="Nobody drives the schedules: nothing fires",

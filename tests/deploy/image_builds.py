@@ -34,8 +34,8 @@ LIMITS = {
     "ingest-api": 150,
     "dispatcher": 150,
     "results": 150,
-    "gpu-preprocessor": 700,
-    "speech-analysis-server": 450,
+    "gpu-preprocessor": 900,
+    "speech-analysis-server": 500,
     "local": 600,
 }
 _COMPOSE_NAMES = {"speech-analysis-server": "analysis-server"}

@@ -3,8 +3,6 @@
 import importlib
 import importlib.util
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,90 +22,20 @@ from k8s_manifests import (
     secret_references,
     workloads,
 )
-from pydantic import AliasChoices
-from pydantic.fields import FieldInfo
+from k8s_settings import SETTINGS, load, main_container, module_of, names_of
 
-from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM, MAX_CLIP_SECONDS
+from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM
 from headrace_common.contracts.lanes import Lane
 from headrace_common.settings import (
-    DatabaseSettings,
     ProcessSettings,
     RedisSettings,
-    SettingsGroup,
     SqsSettings,
 )
-from headrace_dispatcher.settings import DispatcherSettings
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
-from headrace_ingest_api.settings import IngestSettings
-from headrace_results.settings import ResultsSettings
-from speech_analysis_server.settings import SpeechSettings
 
 ROOT: Final = Path(__file__).parents[2]
 
-#: The settings that a module reads, by what its command names.
-SETTINGS: Final[dict[str, type[SettingsGroup]]] = {
-    "headrace_ingest_api": IngestSettings,
-    "headrace_dispatcher": DispatcherSettings,
-    "headrace_results": ResultsSettings,
-    "headrace_gpu_preprocessor": PreprocessorSettings,
-    "speech_analysis_server": SpeechSettings,
-    "headrace_common.db": DatabaseSettings,
-    "headrace_common.db.await_schema": DatabaseSettings,
-}
-#: What stands for the Secrets.
-SECRETS: Final = {
-    "DATABASE_URL": "postgresql://headrace:secret@postgres/headrace",
-    "WEBHOOK_SECRETS": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    "META_SIGNING_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-}
-#: Times SHUTDOWN_GRACE_SECONDS that a stop may take one after the other: requests, then what is in
-#: hand, then what runs beside it. The gpu-preprocessor has one deadline for all.
-STOPS: Final = {
-    "ingest-api": 1,
-    "dispatcher": 2,
-    "scheduler": 2,
-    "results": 3,
-    "gpu-preprocessor": 1,
-    "speech-analysis-server": 2,
-}
-#: For what has a time of its own, and to close connections.
-STOP_MARGIN_SECONDS: Final = 30
-
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
-
-
-def module_of(container: Manifest) -> str:
-    python, flag, module = container["command"]
-    assert (python, flag) == ("python", "-m")
-    return str(module)
-
-
-def names_of(settings: type[SettingsGroup]) -> set[str]:
-    """Return the variables that a class reads."""
-    return {name for field, info in settings.model_fields.items() for name in _names(field, info)}
-
-
-def _names(field: str, info: FieldInfo) -> list[str]:
-    alias = info.validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice).upper() for choice in alias.choices]
-    return [field.upper()]
-
-
-def load(
-    monkeypatch: pytest.MonkeyPatch, objects: list[Manifest], container: Manifest
-) -> SettingsGroup:
-    """Read the settings of a container as its process would."""
-    for name in list(os.environ):
-        monkeypatch.delenv(name)
-    for name, value in environment_of(objects, container).items():
-        monkeypatch.setenv(name, SECRETS.get(name, "x" * 40) if value is None else value)
-    return SETTINGS[module_of(container)].load()
-
-
-def main_container(objects: list[Manifest], name: str) -> Manifest:
-    container: Manifest = pod_of(named(objects, "Deployment", name))["spec"]["containers"][0]
-    return container
 
 
 def test_every_process_accepts_its_settings(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +58,9 @@ def test_every_variable_is_a_setting(overlay: str) -> None:
         everything = environment_of(objects, container).keys()
         shared |= everything - own
         used |= everything & known
-    assert shared <= used, f"nobody reads {shared - used}"
+    # OpenTelemetry reads its own.
+    unread = {name for name in shared - used if not name.startswith("OTEL_")}
+    assert unread == set(), f"nobody reads {unread}"
 
 
 def test_a_secrets_key_is_the_variable(overlay: str) -> None:
@@ -170,73 +100,6 @@ def test_what_runs_first_waits_for_the_schema(overlay: str) -> None:
     assert waiting == {"ingest-api", "dispatcher", "scheduler", "results"}
     [job] = of_kind(objects, "Job")
     assert [module_of(each) for each in containers_of(job)] == ["headrace_common.db"]
-
-
-def test_a_pod_gets_the_time_that_its_stop_takes(
-    overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objects = render(overlay)
-    for deployment in of_kind(objects, "Deployment"):
-        name = deployment["metadata"]["name"]
-        container = main_container(objects, name)
-        settings = load(monkeypatch, objects, container)
-        assert isinstance(settings, ProcessSettings)
-        needed = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        needed += STOPS[name] * settings.shutdown_grace_seconds + STOP_MARGIN_SECONDS
-        assert pod_of(deployment)["spec"]["terminationGracePeriodSeconds"] >= needed, name
-
-
-def test_a_busy_pod_that_is_taken_away_ends_its_work(
-    overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objects = render(overlay)
-    analysis = load(monkeypatch, objects, main_container(objects, "speech-analysis-server"))
-    assert isinstance(analysis, SpeechSettings)
-    assert analysis.shutdown_grace_seconds >= analysis.analysis_time_limit_seconds
-    cameras = load(monkeypatch, objects, main_container(objects, "gpu-preprocessor"))
-    assert isinstance(cameras, PreprocessorSettings)
-    longest = MAX_CLIP_SECONDS + cameras.clip_extra_seconds
-    assert cameras.shutdown_grace_seconds > longest
-
-
-def test_memory_and_disk_hold_what_settings_allow(
-    overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Idle, and for each piece of work, in MiB, as measured: see the manifests' comments.
-    objects = render(overlay)
-    ingest = load(monkeypatch, objects, main_container(objects, "ingest-api"))
-    assert isinstance(ingest, IngestSettings)
-    assert _mib(objects, "ingest-api") > 143 + ingest.max_concurrent_uploads * 26.4
-    cameras = load(monkeypatch, objects, main_container(objects, "gpu-preprocessor"))
-    assert isinstance(cameras, PreprocessorSettings)
-    at_once = cameras.max_concurrency + cameras.on_demand_concurrency
-    assert _mib(objects, "gpu-preprocessor") > 348 + at_once * (166 + 34 + cameras.clip_memory_mib)
-    assert _tmp_mib(objects, "gpu-preprocessor") > at_once * cameras.clip_max_mib
-    analysis = load(monkeypatch, objects, main_container(objects, "speech-analysis-server"))
-    assert isinstance(analysis, SpeechSettings)
-    assert _mib(objects, "speech-analysis-server") > 265 + analysis.analysis_concurrency * 473
-    fetched = analysis.speech_max_audio_bytes + 2 * analysis.speech_max_reference_bytes
-    held = analysis.analysis_concurrency * fetched / 1024**2
-    assert _tmp_mib(objects, "speech-analysis-server") > held
-
-
-def _mib(objects: list[Manifest], name: str) -> float:
-    return _size(main_container(objects, name)["resources"]["limits"]["memory"])
-
-
-def _tmp_mib(objects: list[Manifest], name: str) -> float:
-    spec = pod_of(named(objects, "Deployment", name))["spec"]
-    [volume] = spec["volumes"]
-    [mount] = main_container(objects, name)["volumeMounts"]
-    assert (mount["name"], mount["mountPath"]) == (volume["name"], "/tmp")  # noqa: S108
-    size = _size(volume["emptyDir"]["sizeLimit"])
-    assert _size(main_container(objects, name)["resources"]["limits"]["ephemeral-storage"]) > size
-    return size
-
-
-def _size(text: str) -> float:
-    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"Mi": 1, "Gi": 1024}[unit]
 
 
 def test_urls_inside_lead_to_services_and_routes(overlay: str) -> None:
@@ -325,5 +188,5 @@ def test_metrics_are_asked_where_they_are(overlay: str) -> None:
             for container in pod_of(each)["spec"]["containers"]
             if endpoint["port"] in {port["name"] for port in container.get("ports", [])}
         }
-        assert seen == set(STOPS)
+        assert seen == {each["metadata"]["name"] for each in of_kind(objects, "Deployment")}
         assert all(monitor["spec"]["jobLabel"] in labels_of(each) for each in workloads(objects))

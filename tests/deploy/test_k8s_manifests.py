@@ -1,10 +1,12 @@
 """Every overlay renders, is valid, and keeps the policies; and each policy sees what it is for."""
 
+import json
 from collections.abc import Callable
 
+import k8s_scaling  # noqa: F401 - adds its policies
 import k8s_schemas
 import pytest
-from k8s_manifests import OVERLAYS, Manifest, named, render
+from k8s_manifests import OVERLAYS, Manifest, named, render, render_folder
 from k8s_policies import POLICIES, Policy
 
 #: The overlay in which everything is switched on.
@@ -21,6 +23,15 @@ def test_every_object_is_valid(overlay: str, version: str) -> None:
     assert {"Deployment", "Job", "PodDisruptionBudget", "Service"} <= {
         each["kind"] for each in objects
     }
+
+
+def test_the_monitoring_package_is_valid_and_can_be_applied() -> None:
+    objects = render_folder("monitoring")
+    version = k8s_schemas.VERSIONS[0]
+    assert [fault for each in objects for fault in k8s_schemas.faults(each, version)] == []
+    assert {each["kind"] for each in objects} == {"ConfigMap", "PrometheusRule"}
+    # kubectl keeps what it applied in an annotation, of which an object has no more.
+    assert max(len(json.dumps(each)) for each in objects) < 256 * 1024
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)

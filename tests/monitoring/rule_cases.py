@@ -144,6 +144,7 @@ CASES: Final = (
         8,
         1,
     ),
+    Case("HeadraceSchedulerWithoutLeader", {'up{job="scheduler"}': "0x20"}, 8, 1),
     Case("HeadraceSchedulerFlaps", {"headrace_scheduler_epoch": "0+1x40"}, 20, 1),
     Case("HeadraceSchedulerFlaps", {"headrace_scheduler_epoch": "1x10 2x40"}, 20),
     Case("HeadraceFiringsPending", {"headrace_firings_pending_oldest_seconds": "301x20"}, 4, 1),

@@ -38,13 +38,28 @@ _ADDRESSES: Final = Addresses(listen="0.0.0.0", keystone="keystone", swift="swif
 _SERVERS: Final[dict[str, Callable[..., Server]]] = {
     server.name: server for server in (Sqs, Keystone, Swift)
 }
+#: The secrets that each stands on.
+_SECRETS: Final[dict[str, tuple[str, ...]]] = {
+    Sqs.name: (),
+    Keystone.name: ("keystone_admin_password", "openstack_password", "swift_password"),
+    Swift.name: (
+        *("swift_password", "swift_storage_key"),
+        *("swift_hash_prefix", "swift_hash_suffix"),
+    ),
+}
 
 
-def read_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Return the secrets that the environment has; those that it lacks are new and of no use."""
-    names = Credentials.model_fields
+def read_credentials(name: str, environment: Mapping[str, str]) -> Credentials:
+    """Return the secrets of a server.
+
+    Raises:
+        SystemExit: one is missing. A new one at each start would lose what is stored.
+    """
+    missing = [secret.upper() for secret in _SECRETS[name] if not environment.get(secret.upper())]
+    if missing:
+        raise SystemExit(f"{name} needs {', '.join(missing)}")
     return Credentials.model_validate(
-        {name: environment[name.upper()] for name in names if name.upper() in environment}
+        {secret: environment[secret.upper()] for secret in _SECRETS[name]}
     )
 
 
@@ -61,7 +76,7 @@ def make_server(name: str, environment: Mapping[str, str]) -> Server:
     server = _SERVERS[name](
         Path(environment["DATA_DIR"]),
         kept,
-        credentials=read_credentials(environment),
+        credentials=read_credentials(name, environment),
         addresses=_ADDRESSES,
     )
     server.use_ports(PORTS)
