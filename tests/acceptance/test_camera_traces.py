@@ -103,13 +103,13 @@ def test_a_camera_job_is_one_trace_from_its_entry_to_the_last_event(
         job = finished(yard, each)
         assert (job["status"], job["trace_id"]) == ("completed", trace)
 
-    tree = whole_tree(receiver, of_producer, PRODUCER, last="completed")
+    tree = whole_tree(receiver, of_producer, PRODUCER, "completed")
     show(tree)
     assert_work_is_whole(tree, job_id)
     assert tree.span.start >= asked - 0.01
     assert documented("A camera job") <= paths_of(tree)
 
-    tree = whole_tree(receiver, of_client, PRODUCER, last="completed")
+    tree = whole_tree(receiver, of_client, PRODUCER, "completed")
     [request] = tree.children
     assert request.label == ("POST /cctv/{cctv_id}/preprocess", "ingest-api", "server")
     assert request.span.attributes["headrace.job_id"] == asked_id

@@ -60,27 +60,31 @@ def tree_of(spans: list[SpanRecord], *, root_parent: str) -> Node:
     return Node(outside, roots)
 
 
-def whole_tree(receiver: OtlpReceiver, trace: str, root_parent: str, *, last: str) -> Node:
+def whole_tree(receiver: OtlpReceiver, trace: str, root_parent: str, *needed: str) -> Node:
     """Wait for a trace to be whole: no parent is missing, nor the work on anything sent.
 
     Args:
         receiver: gets it.
         trace: its id.
         root_parent: id of the span that began it, which is not in it.
-        last: name of a span, or a status of the job, that must be there.
+        needed: names of spans, and statuses of the job, that must be there.
     """
 
     def is_whole(spans: list[SpanRecord]) -> bool:
         known = {span.span_id for span in spans} | {root_parent}
         statuses = [told.get("headrace.job.status") for span in spans for _, told in span.events]
         names = [span.name for span in spans]
-        sent = {span.span_id for span in spans if span.kind == "producer"}
-        taken = {span.parent_id for span in spans if span.kind == "consumer"}
+        sent = {span.span_id for span in spans if span.kind == "producer" or _is_webhook(span)}
+        taken = {span.parent_id for span in spans if span.kind in {"consumer", "server"}}
         whole = {span.parent_id for span in spans} <= known and sent <= taken
-        return whole and last in [*names, *statuses]
+        return whole and {*needed} <= {*names, *statuses}
 
     spans = wait_until(lambda: receiver.of_trace(trace), is_whole, seconds=30)
     return tree_of(spans, root_parent=root_parent)
+
+
+def _is_webhook(span: SpanRecord) -> bool:
+    return "/webhooks/" in span.attributes.get("url.full", "")
 
 
 def render(tree: Node) -> str:

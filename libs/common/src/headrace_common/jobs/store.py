@@ -243,7 +243,7 @@ class JobStore:
         for outcome in outcomes:
             result = "applied" if outcome.applied else "ignored"
             TRANSITIONS.labels(status=outcome.status, outcome=result).inc()
-            if outcome.event is not None:
+            if outcome.applied and outcome.event is not None:
                 note_status(outcome.event.job_id, outcome.status)
             if outcome.moved is not None:
                 observe(outcome.moved, outcome.status)
