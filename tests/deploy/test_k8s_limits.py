@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 import pytest
+from botocore.credentials import RefreshableCredentials
 from k8s_manifests import OVERLAYS, Manifest, named, of_kind, pod_of, render
 from k8s_settings import load, main_container
 
@@ -11,6 +12,7 @@ from headrace_common.contracts.cctv import MAX_CLIP_SECONDS
 from headrace_common.settings import ProcessSettings
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_ingest_api.settings import IngestSettings
+from headrace_results.settings import ResultsSettings
 from speech_analysis_server.settings import SpeechSettings
 
 #: Times SHUTDOWN_GRACE_SECONDS that a stop may take one after the other: requests, then what is in
@@ -54,6 +56,24 @@ def test_a_busy_pod_that_is_taken_away_ends_its_work(
     assert isinstance(cameras, PreprocessorSettings)
     longest = MAX_CLIP_SECONDS + cameras.clip_extra_seconds
     assert cameras.shutdown_grace_seconds > longest
+
+
+def test_signed_urls_end_before_the_credentials_of_a_role(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = render(overlay)
+    account = named(objects, "ServiceAccount", "ingest-api")["metadata"]
+    if "eks.amazonaws.com/role-arn" not in account.get("annotations", {}):
+        assert overlay == "dev"
+        return
+    # Younger ones are not renewed: what is signed with them may have only so long.
+    least = vars(RefreshableCredentials)["_mandatory_refresh_timeout"]
+    ingest = load(monkeypatch, objects, main_container(objects, "ingest-api"))
+    assert isinstance(ingest, IngestSettings)
+    assert ingest.direct_upload_url_seconds <= least
+    results = load(monkeypatch, objects, main_container(objects, "results"))
+    assert isinstance(results, ResultsSettings)
+    assert results.artifact_url_seconds <= least
 
 
 def test_memory_and_disk_hold_what_settings_allow(
