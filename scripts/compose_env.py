@@ -45,6 +45,8 @@ _HEAD: Final = """\
 COMPOSE_PROFILES=core
 # Hosts whose streams may be read, by comma.
 HEADRACE_HLS_ALLOWED_HOSTS=
+# Where traces go (http://collector:4318); nowhere while it is empty.
+HEADRACE_OTLP_ENDPOINT=
 # Your key, for `docker compose run --rm headrace ...`; `keys create` makes one.
 HEADRACE_API_KEY=
 
