@@ -119,7 +119,9 @@ SCHEDULER: Final = Group(
         ),
         Alert(
             name="HeadraceSchedulerFlaps",
-            expr="max(delta(headrace_scheduler_epoch[15m])) > 4",
+            # A process that begins says 0 until it has looked.
+            expr="max(headrace_scheduler_epoch)"
+            " - min(min_over_time((headrace_scheduler_epoch > 0)[15m:15s])) > 4",
             lasts="1m",
             severity=_TICKET,
             summary="{{ $value | humanize }} leaders in a quarter of an hour",
@@ -146,9 +148,13 @@ CAMERAS: Final = Group(
     [
         Alert(
             name="HeadraceGpuStarved",
-            expr="max(headrace_preprocessor_stream_lag) > 0"
+            expr="(max(headrace_preprocessor_stream_lag) > 0"
             " and sum(headrace_preprocessor_slots_busy) == 0"
-            " and max(headrace_preprocessor_paused) == 0",
+            " and max(headrace_preprocessor_paused) == 0)"
+            # Or there is no worker at all, which would say so.
+            ' or (max(headrace_queue_jobs{state="waiting",'
+            'queue!~"high_priority|audio_analysis|low_priority"}) > 0'
+            " unless on () (sum(headrace_preprocessor_slots) > 0))",
             lasts="5m",
             severity=_PAGE,
             summary="{{ $value | humanize }} camera jobs wait, and no slot works on one",

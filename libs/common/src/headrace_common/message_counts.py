@@ -6,6 +6,9 @@ from dramatiq import Actor, Broker, Message, Middleware
 from dramatiq.broker import MessageProxy
 from prometheus_client import Counter
 
+#: Of an actor that this process does not have.
+_UNKNOWN: Final = "unknown"
+
 _RETRIED: Final = Counter(
     "headrace_messages_retried_total",
     "Dramatiq messages that were put back for another try",
@@ -23,8 +26,9 @@ class CountMessages(Middleware):
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         """Begin at nothing: of a series that begins at one, nobody sees that it grew."""
-        _RETRIED.labels(actor=actor.actor_name)
-        _GIVEN_UP.labels(actor=actor.actor_name)
+        for name in (actor.actor_name, _UNKNOWN):
+            _RETRIED.labels(actor=name)
+            _GIVEN_UP.labels(actor=name)
 
     def before_enqueue(self, broker: Broker, message: "Message[Any]", delay: int | None) -> None:
         """Count a message that was tried before, once: it waits first, then is queued again."""
@@ -38,4 +42,4 @@ class CountMessages(Middleware):
 
 def _known(broker: Broker, actor_name: str) -> str:
     """Name an actor of this process; what else a queue may hold must not become labels."""
-    return actor_name if actor_name in broker.get_declared_actors() else "unknown"
+    return actor_name if actor_name in broker.get_declared_actors() else _UNKNOWN
