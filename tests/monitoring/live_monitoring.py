@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 import pytest
-from camera_yard import Yard
+import redis
+from camera_yard import STREAM, Yard
+from dramatiq import Message
 from headrace_monitoring.__main__ import GROUPS, PLACE
 from headrace_monitoring.boards import BOARDS
 from headrace_monitoring.panels import RATE
@@ -24,6 +27,9 @@ from headrace_local.pytest_plugin import LocalStack
 from headrace_local.waiting import wait_until
 
 RULES = (PLACE / "rules.yaml").read_text()
+#: What makes rules slow: how long a condition must last, and how far they look back.
+LASTS = re.compile(r"((?:keep_firing_)?for|interval): \d+[smh]$", re.MULTILINE)
+WINDOWS = re.compile(r"\[(?:5|15|30)m\]")
 #: Between two scrapes; the rules keep their own pace.
 SCRAPE_SECONDS = 3
 #: What the slowest needs: the first rate of what house-keeping does every minute.
@@ -154,6 +160,7 @@ class Fault(NamedTuple):
     Attributes:
         alerts: which fire while it lasts, and clear once it is mended.
         prod: done again and again meanwhile, where nobody would notice else.
+        is_prod: that is the fault itself, and ends with it.
     """
 
     name: str
@@ -161,16 +168,19 @@ class Fault(NamedTuple):
     make: Callable[[], object]
     mend: Callable[[], object]
     prod: Callable[[], object] = time.time
+    is_prod: bool = False
+
+
+def nothing() -> None:
+    """Do nothing: the fault is what is done again and again."""
 
 
 def test_alerts_fire_when_their_fault_is_made_and_clear_when_it_is_mended(
     stack: LocalStack, tmp_path: Path
 ) -> None:
     rules = tmp_path / "rules.yaml"
-    # Nobody waits four hours here: what must last does so for some seconds.
-    hurried = re.sub(
-        r"((?:keep_firing_)?for|interval): \d+[smh]$", r"\1: 4s", RULES, flags=re.MULTILINE
-    )
+    # Nobody waits four hours here: what must last does so for some seconds, and is soon forgotten.
+    hurried = LASTS.sub(r"\1: 4s", WINDOWS.sub("[16s]", RULES))
     rules.write_text(hurried)
     user = User(stack)
     token = user.token()
@@ -179,7 +189,31 @@ def test_alerts_fire_when_their_fault_is_made_and_clear_when_it_is_mended(
         file = {"file": ("bobby.wav", (RECORDINGS / "bobby.wav").read_bytes())}
         user.ingest.post(f"/tokens/{token}/upload-audio", files=file)
 
+    yard = Yard(stack, tmp_path)
+    broker = redis.Redis.from_url(yard.env["REDIS_URL"], password=yard.env["REDIS_PASSWORD"])
+    namespace = yard.env.get("DRAMATIQ_NAMESPACE", "dramatiq")
+
+    def unsigned() -> None:
+        user.results.post("/webhooks/analysis", json={"job_id": "nobody"})
+
+    def nonsense() -> None:
+        yard.redis_cli("XADD", STREAM, "*", "nothing", "to be understood")
+
+    def of_no_actor() -> None:
+        name = uuid4().hex
+        options = {"redis_message_id": name}
+        message: Message[Any] = Message("low_priority", "no.such.actor", (), {}, options, name)
+        broker.hset(f"{namespace}:low_priority.msgs", name, message.encode())
+        broker.rpush(f"{namespace}:low_priority", name)
+
     faults = [
+        Fault(
+            "a server signs wrongly", {"HeadraceReportsRefused"}, nothing, nothing, unsigned, True
+        ),
+        Fault("nonsense is queued", {"HeadraceDeadLettersGrow"}, nothing, nothing, nonsense, True),
+        Fault(
+            "messages of no actor", {"HeadraceMessagesGivenUp"}, nothing, nothing, of_no_actor, True
+        ),
         Fault(
             "a lane is paused",
             {"HeadraceQueuePaused"},
@@ -206,7 +240,7 @@ def test_alerts_fire_when_their_fault_is_made_and_clear_when_it_is_mended(
         ),
         Fault(
             "S3 is stopped",
-            {"HeadraceCircuitOpen"},
+            {"HeadraceCircuitOpen", "HeadraceAwsErrors"},
             lambda: stack.stop("s3"),
             lambda: stack.start("s3"),
             upload,
@@ -217,9 +251,12 @@ def test_alerts_fire_when_their_fault_is_made_and_clear_when_it_is_mended(
         for fault in faults:
             wait_until(lambda: not server.firing() & fault.alerts)  # noqa: B023 - within the loop
             to_fire = took(fault.make, fault.prod, lambda: fault.alerts <= server.firing())  # noqa: B023
-            to_clear = took(fault.mend, fault.prod, lambda: not fault.alerts & server.firing())  # noqa: B023
+            prod = nothing if fault.is_prod else fault.prod
+            to_clear = took(fault.mend, prod, lambda: not fault.alerts & server.firing())  # noqa: B023
             alerts = ", ".join(sorted(fault.alerts))
             print(f"{fault.name:30} {alerts:42} {to_fire:6.1f} s {to_clear:6.1f} s")  # noqa: T201
+    broker.close()
+    yard.close()
     user.close()
 
 
