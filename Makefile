@@ -10,6 +10,7 @@ FAULTS ?= 30
 SEED ?= 1
 PROCESSES ?= 4
 SCHEDULES ?= 500
+IMAGES ?= ingest-api,dispatcher,results,gpu-preprocessor,speech-analysis-server,local
 SOURCES := libs services cli examples models tests benchmarks scripts conftest.py
 PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api \
 	headrace-dispatcher headrace-results headrace-gpu-preprocessor headrace \
@@ -19,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted drill check format bench reference lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted drill images pods check format bench reference monitoring monitoring-live lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +52,10 @@ test-torch: ## Run the tests that need torch, in the training environment
 outages: setup ## Redis loses everything with 1,000 jobs under way; Postgres is away for a minute
 	@HEADRACE_OUTAGE_JOBS=1000 HEADRACE_OUTAGE_SECONDS=60 $(BIN)/pytest tests/acceptance/test_outages.py
 
+pods: setup ## Run every role as a process held as its Kubernetes manifest says
+	@HEADRACE_POD_ROLES="ingest-api dispatcher scheduler results gpu-preprocessor speech-analysis-server" \
+		$(BIN)/pytest -n0 tests/deploy/test_k8s_pods.py
+
 chaos-planted: setup ## Plant every bug there is, and show that the chaos suite catches each
 	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos.planting
 
@@ -63,7 +68,9 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/cfn-lint deploy/aws/*.yaml
+	$(BIN)/hadolint */*/Dockerfile
 	$(BIN)/python scripts/export_reference.py --check
+	PYTHONPATH=scripts $(BIN)/python -m headrace_monitoring --check
 
 format: setup ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -77,6 +84,9 @@ drill: setup ## Kill and freeze schedulers and check every firing: MINUTES=10 SC
 	@PYTHONPATH=tests/drill $(BIN)/python -m headrace_drill --schedules $(SCHEDULES) \
 		--minutes $(or $(MINUTES),10) --seed $(SEED)
 
+images: setup ## Build every image and run it, without an engine (Debian, root); IMAGES=results,local
+	@IMAGES=$(IMAGES) $(BIN)/pytest -n0 -s --timeout 1800 tests/deploy/image_builds.py
+
 bench: setup ## Run the benchmarks, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/upload_throughput.py
 	$(BIN)/python benchmarks/background.py
@@ -85,14 +95,22 @@ bench: setup ## Run the benchmarks, each against a peer or a limit in the same r
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/dispatch_throughput.py
 	$(BIN)/python benchmarks/schedules.py
+	$(BIN)/python benchmarks/tracing.py
 
-reference: setup ## Write the OpenAPI files and the settings page from the code
+reference: setup ## Write the OpenAPI files and the pages of settings and metrics from the code
 	$(BIN)/python scripts/export_reference.py
+
+monitoring: setup ## Write the dashboards, recording rules and alerts of k8s/monitoring from scripts/headrace_monitoring
+	PYTHONPATH=scripts $(BIN)/python -m headrace_monitoring
+
+monitoring-live: setup ## Let a real Prometheus scrape a stack: every expression has data, alerts fire and clear
+	@$(BIN)/pytest -q -n0 -s tests/monitoring/live_monitoring.py
 
 lock: setup ## Write the exact versions of all dependencies to constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in -o constraints.txt
+		$(addprefix --no-emit-package ,$(PACKAGES)) requirements.in services/gpu-preprocessor/cuda.in \
+		-o constraints.txt
 
 train: ## Train the road-damage detector, or go on where it stopped (Ctrl-C keeps a checkpoint)
 	@PYTHON=$(PYTHON) models/road-damage/setup.sh

@@ -1,6 +1,6 @@
 """Write what the reference documentation takes from the code, or check that it is true.
 
-The OpenAPI files of the services, and the table of all settings.
+The OpenAPI files of the services, and the tables of all settings and of all metrics.
 
 python scripts/export_reference.py [--check]
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from metrics_reference import metrics_page
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -90,6 +91,7 @@ def files() -> Iterator[tuple[Path, str]]:
         text = json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
         yield REFERENCE / "openapi" / f"{name}.json", text
     yield REFERENCE / "settings.md", settings_page()
+    yield REFERENCE / "metrics.md", metrics_page()
 
 
 def settings_page() -> str:

@@ -48,4 +48,6 @@ tool openstack
 printf 'Unpacking Redis 7 for the tests ...\n'
 # Only tests run it, against both kinds of server; everything else stands on Valkey.
 tool debian_redis 2>/dev/null || printf 'setup: no Redis 7 here; the tests that want it will say why\n' >&2
+printf 'Unpacking Prometheus for the tests of its rules ...\n'
+tool prometheus 2>/dev/null || printf 'setup: no Prometheus here; the tests that want it will say why\n' >&2
 state >"$stamp"

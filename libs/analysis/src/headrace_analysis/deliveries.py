@@ -17,6 +17,16 @@ class Delivery(Protocol):
         ...
 
     @property
+    def queue(self) -> str:
+        """Name of the queue that it came from."""
+        ...
+
+    @property
+    def sent_ms(self) -> int | None:
+        """When it began to wait there, in milliseconds since 1970, where that is known."""
+        ...
+
+    @property
     def delivery_id(self) -> str:
         """The same for every delivery of the same message."""
         ...

@@ -5,8 +5,9 @@ answer comes, and send it again. Over SQS the message survives.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -35,6 +36,9 @@ class HttpDelivery:
     trace: Mapping[str, str]
     attempt: int = 1
     transport: str = "http"
+    #: The one in this process's memory.
+    queue: str = "analysis"
+    sent_ms: int | None = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     @property
     def key(self) -> tuple[str, str]:

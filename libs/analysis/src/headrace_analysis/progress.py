@@ -22,7 +22,7 @@ from headrace_analysis.reporting import (
 )
 from headrace_analysis.task import AnalysisTask
 from headrace_common.contracts import ReportStatus
-from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.trace import inside_trace
 
 log = structlog.get_logger()
 
@@ -151,7 +151,10 @@ class ProgressSender:
 
     def _send(self, told: _Report) -> None:
         task, heartbeat = told.task, told.pending is None
-        with continue_trace(task.trace, "report progress", job_id=task.job_id):
+        with (
+            inside_trace(task.trace),
+            structlog.contextvars.bound_contextvars(job_id=task.job_id),
+        ):
             report = OutgoingReport(
                 callback=Callback(task.job_id, task.request.callback_url),
                 kind=ReportStatus.PROCESSING,

@@ -1,6 +1,7 @@
 """Reports as messages on the result queue."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -11,6 +12,8 @@ from headrace_analysis.outcome import ReportOutcome
 from headrace_analysis.reporting import OutgoingReport, ReportAnswer
 from headrace_common import webhooks
 from headrace_common.contracts import JOB_TYPE
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.messaging import MessagingSystem, queue_of, sending
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -50,7 +53,13 @@ class ResultQueueReporter:
         return ReportAnswer(self._send(report))
 
     def _send(self, report: OutgoingReport) -> ReportOutcome:
-        values = {"job_type": JOB_TYPE, webhooks.ID_HEADER: report.message_id, **report.trace}
+        queue = queue_of(self._queue_url)
+        job_id = report.callback.job_id
+        with sending(MessagingSystem.SQS, queue, report.trace, job_id=job_id):
+            return self._send_with(report, current_trace())
+
+    def _send_with(self, report: OutgoingReport, trace: Mapping[str, str]) -> ReportOutcome:
+        values = {"job_type": JOB_TYPE, webhooks.ID_HEADER: report.message_id, **trace}
         extra: dict[str, Any] = {}
         if self._queue_url.endswith(".fifo"):
             extra = {

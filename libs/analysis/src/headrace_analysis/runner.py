@@ -28,7 +28,9 @@ from headrace_analysis.result_store import ResultStore
 from headrace_analysis.settings import AnalysisSettings
 from headrace_analysis.task import AnalysisTask, SpeechHandler, TaskStoppedError
 from headrace_common.contracts import AnalysisRequest, ReportStatus
-from headrace_common.telemetry import continue_trace, current_trace
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.messaging import MessagingSystem, processing
+from headrace_common.telemetry.trace import note_error
 
 log = structlog.get_logger()
 
@@ -91,8 +93,15 @@ class TaskRunner:
         """Bring one delivery to its end."""
         job_id = delivery.callback.job_id if delivery.callback else None
         started = time.monotonic()
-        with continue_trace(
-            delivery.trace, "analysis.task", job_id=job_id, attempt=delivery.attempt
+        system = MessagingSystem.SQS if delivery.transport == "sqs" else MessagingSystem.HTTP
+        with processing(
+            delivery.trace,
+            system,
+            delivery.queue,
+            message_id=delivery.delivery_id,
+            sent_ms=delivery.sent_ms,
+            job_id=job_id,
+            attempt=delivery.attempt,
         ):
             label = self._safely(delivery)
             seconds = time.monotonic() - started
@@ -171,10 +180,12 @@ class TaskRunner:
             log.warning("analysis.task_stopped", reason=stopped.reason.value)
             return stopped.reason
         except AnalysisError as error:
+            note_error(error)
             log.warning("analysis.failed", code=error.code, retryable=error.retryable)
             return Failure(error.code, error.message, error.retryable)
         except Exception as error:
             # A handler may raise anything. What it says stays in the log: it may hold secrets.
+            note_error(error)
             log.exception("analysis.handler_failed")
             kind = type(error).__name__
             return Failure(

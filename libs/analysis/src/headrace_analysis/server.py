@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import boto3
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
+from prometheus_client import start_http_server
 
 from headrace_analysis.callback import Callback
 from headrace_analysis.http_source import HttpSource, verified_request
@@ -25,6 +26,7 @@ from headrace_analysis.sqs_source import LaneQueue, SqsSource
 from headrace_analysis.task import SpeechHandler
 from headrace_analysis.webhook import WebhookReporter
 from headrace_common.aws import client_arguments
+from headrace_common.aws_calls import measure
 from headrace_common.circuit import CircuitBreaker
 from headrace_common.contracts import AnalysisRequest
 from headrace_common.errors import UnavailableError
@@ -100,6 +102,8 @@ class AnalysisServer:
         asked = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: asked.set())
+        if self._settings.analysis_metrics_port is not None:
+            start_http_server(self._settings.analysis_metrics_port)
         self.start()
         asked.wait()
         self.stop()
@@ -242,11 +246,13 @@ def _control_client(settings: AnalysisSettings) -> "SQSClient":
     """Make a client that never hangs as long as a heartbeat may be late."""
     third = settings.analysis_visibility_timeout_seconds / 3
     timeout = max(1.0, min(10.0, third / 3))
-    return boto3.client(
+    client = boto3.client(
         "sqs",
         endpoint_url=settings.sqs_endpoint_url,
         **client_arguments(settings, connect_timeout=timeout, read_timeout=timeout),
     )
+    measure(client)
+    return client
 
 
 def _reporter(settings: AnalysisSettings, client: "SQSClient") -> Reporter:

@@ -20,6 +20,13 @@ class AnalysisSettings(SqsSettings, CircuitSettings):
     """Settings of an analysis server. Without SQS_QUEUE_URL it takes jobs over HTTP only."""
 
     analysis_concurrency: int = Field(default=2, ge=1, le=64, description="Tasks at a time")
+    analysis_metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Port on which a plain worker (`AnalysisServer.run()`) answers `GET /metrics`; "
+        "a server with an HTTP side of its own has it there",
+    )
     analysis_visibility_timeout_seconds: int = Field(
         default=120,
         ge=3,

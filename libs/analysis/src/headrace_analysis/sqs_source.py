@@ -18,6 +18,7 @@ from headrace_analysis.outcome import Settlement
 from headrace_common.contracts import AnalysisRequest
 from headrace_common.settings import SQS_MAX_VISIBILITY_SECONDS
 from headrace_common.sqs import SQS_MAX_BATCH_ENTRIES
+from headrace_common.telemetry.messaging import queue_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -47,7 +48,10 @@ class SqsDelivery:
         """Read the message; a malformed one has no `request`."""
         self._source = source
         self.delivery_id = message["MessageId"]
-        self.attempt = int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1"))
+        self.queue = queue_of(queue_url)
+        told = message.get("Attributes", {})
+        self.attempt = int(told.get("ApproximateReceiveCount", "1"))
+        self.sent_ms = int(told["SentTimestamp"]) if "SentTimestamp" in told else None
         self.trace: Mapping[str, str] = _trace(message)
         self.request, self.callback = parse_body(message.get("Body", ""))
         now = time.monotonic()
@@ -160,7 +164,7 @@ class SqsSource:
             WaitTimeSeconds=wait,
             VisibilityTimeout=self.visibility_seconds,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         messages = answer.get("Messages", [])
         metrics.RECEIVED.labels(queue.lane).inc(len(messages))

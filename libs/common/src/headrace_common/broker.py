@@ -22,10 +22,12 @@ from pydantic import BaseModel
 
 from headrace_common.consumers import RepairingBroker
 from headrace_common.contracts.messages import ActorName
+from headrace_common.message_counts import CountMessages
 from headrace_common.redis_client import redis_client
 from headrace_common.settings import RedisSettings
+from headrace_common.telemetry.messaging import MessagingSystem, processing, sending
 from headrace_common.telemetry.metrics import MESSAGES_PROCESSED, MESSAGES_SENT
-from headrace_common.telemetry.trace import continue_trace, current_trace
+from headrace_common.telemetry.trace import current_trace, note_error
 
 log = structlog.get_logger()
 
@@ -69,6 +71,7 @@ def make_broker(
         middleware=[
             # Outermost first: what follows is traced and measured, the last decides on retries.
             MessageContext(),
+            CountMessages(),
             KeepMessageId(),
             KeepReason(),
             TimeLimit(time_limit=int(time_limit_seconds * 1000)),
@@ -102,11 +105,25 @@ def send(broker: Broker, message: "Message[Any]") -> None:
     """
     broker.declare_queue(message.queue_name)
     try:
-        broker.enqueue(message)
+        _enqueue(broker, message)
     except (redis.RedisError, dramatiq.errors.ConnectionError) as error:
         MESSAGES_SENT.labels(queue=message.queue_name, outcome="failed").inc()
         raise QueueUnavailableError(str(error)) from error
     MESSAGES_SENT.labels(queue=message.queue_name, outcome="sent").inc()
+
+
+def _enqueue(broker: Broker, message: "Message[Any]") -> None:
+    job_id = message.kwargs.get("job_id")
+    with sending(
+        MessagingSystem.DRAMATIQ,
+        message.queue_name,
+        message.options.get("trace"),
+        message_id=message.message_id,
+        job_id=job_id,
+    ) as span:
+        if span.is_recording():
+            message.options["trace"] = current_trace()
+        broker.enqueue(message)
 
 
 def lost_messages(broker: RedisBroker, queue_name: str, message_ids: Sequence[str]) -> list[str]:
@@ -175,13 +192,16 @@ class MessageContext(Middleware):
             name: message.kwargs[name] for name in ("job_id", "inbox_id") if name in message.kwargs
         }
         stack.enter_context(
-            continue_trace(
+            processing(
                 message.options.get("trace") or {},
-                f"process {message.actor_name}",
+                MessagingSystem.DRAMATIQ,
+                message.queue_name,
                 message_id=message.message_id,
+                sent_ms=message.message_timestamp,
                 **bound,
             )
         )
+        stack.enter_context(structlog.contextvars.bound_contextvars(message_id=message.message_id))
         self._open.stack, self._open.started = stack, time.perf_counter()
 
     def after_process_message(
@@ -198,6 +218,7 @@ class MessageContext(Middleware):
             time.perf_counter() - self._open.started
         )
         if exception is not None:
+            note_error(exception)
             log.warning(
                 "message.failed",
                 actor=message.actor_name,

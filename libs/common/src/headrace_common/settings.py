@@ -90,6 +90,11 @@ class ProcessSettings(SettingsGroup):
     shutdown_grace_seconds: float = Field(
         default=30, gt=0, description="Time that work under way gets to finish at a stop"
     )
+    build_revision: str = Field(
+        default="unknown",
+        pattern=r"^[\w.-]{1,64}$",
+        description="Commit that the image was built from, for the metric `headrace_build_info`",
+    )
     cors_allow_origins: TextList = Field(
         default=(), description="Origins whose pages may call the API; none by default"
     )

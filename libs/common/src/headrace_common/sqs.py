@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import boto3
 
 from headrace_common.aws import client_arguments
+from headrace_common.aws_calls import measure
 from headrace_common.contracts.lanes import Lane
 from headrace_common.settings import SQS_MAX_WAIT_SECONDS, SqsSettings
 
@@ -47,11 +48,13 @@ def sqs_client(
         settings: of SQS.
         read_timeout_seconds: longest wait for an answer; by default enough for a long poll.
     """
-    return boto3.client(
+    client = boto3.client(
         "sqs",
         endpoint_url=settings.sqs_endpoint_url,
         **client_arguments(settings, connect_timeout=5, read_timeout=read_timeout_seconds),
     )
+    measure(client)
+    return client
 
 
 def lane_queue_urls(settings: SqsSettings) -> dict[Lane, str]:

@@ -8,6 +8,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from headrace_common.aws import client_arguments
+from headrace_common.aws_calls import measure
 from headrace_common.circuit import CircuitBreaker
 from headrace_common.errors import UnprocessableError
 from headrace_common.retry_after import retry_after_seconds
@@ -68,7 +69,7 @@ def allowed_location(url: str, settings: S3Settings) -> S3Location:
 def s3_client(settings: S3Settings) -> "S3Client":
     """Make an S3 client for AWS, or for the compatible server that S3_ENDPOINT_URL names."""
     compatible = settings.s3_endpoint_url is not None
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=settings.s3_endpoint_url,
         **client_arguments(
@@ -83,6 +84,8 @@ def s3_client(settings: S3Settings) -> "S3Client":
             response_checksum_validation="when_required" if compatible else "when_supported",
         ),
     )
+    measure(client)
+    return client
 
 
 def s3_signing_client(settings: S3Settings) -> "S3Client":

@@ -20,6 +20,7 @@ from headrace_common.loading import loading
 from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError, NoStackError
+from headrace_local.overrides import Overrides
 from headrace_local.parts import Part, servers_of
 from headrace_local.pytest_order import dear_to
 from headrace_local.servers import SERVER_NAMES
@@ -189,28 +190,46 @@ def local_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSer
 
 
 @pytest.fixture(scope="session")
-def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The audio path: its real servers, and all of its services on them."""
-    yield from _run_stack("local_stack", tmp_path_factory.mktemp("stack"), Part.AUDIO)
+def stack_settings() -> dict[str, str]:
+    """What the services of whole stacks get besides; for a suite to have otherwise."""
+    return {}
 
 
 @pytest.fixture(scope="session")
-def camera_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def local_stack(
+    tmp_path_factory: pytest.TempPathFactory, stack_settings: dict[str, str]
+) -> Iterator[LocalStack]:
+    """The audio path: its real servers, and all of its services on them."""
+    place = tmp_path_factory.mktemp("stack")
+    yield from _run_stack("local_stack", place, Part.AUDIO, stack_settings)
+
+
+@pytest.fixture(scope="session")
+def camera_stack(
+    tmp_path_factory: pytest.TempPathFactory, stack_settings: dict[str, str]
+) -> Iterator[LocalStack]:
     """The camera path: its real servers, and all of its services on them."""
-    yield from _run_stack("camera_stack", tmp_path_factory.mktemp("camera-stack"), Part.CCTV)
+    place = tmp_path_factory.mktemp("camera-stack")
+    yield from _run_stack("camera_stack", place, Part.CCTV, stack_settings)
 
 
 class _StackRun:
     """A stack that runs while tests need it: doing nothing it takes a tenth of a core."""
 
-    def __init__(self, directory: Path, part: Part) -> None:
+    def __init__(self, directory: Path, part: Part, settings: dict[str, str]) -> None:
         self.directory = directory
         self._part = part
+        self._overrides = Overrides(settings=settings)
         self._runs = False
 
     def wake(self) -> None:
         if not self._runs:
-            control.up_detached(self.directory, parts=[self._part], parent=os.getpid())
+            control.up_detached(
+                self.directory,
+                parts=[self._part],
+                parent=os.getpid(),
+                overrides=self._overrides,
+            )
             self._runs = True
 
     def rest(self) -> None:
@@ -223,8 +242,10 @@ class _StackRun:
 _stacks: dict[str, _StackRun] = {}
 
 
-def _run_stack(fixture: str, place: Path, part: Part) -> Iterator[LocalStack]:
-    run = _stacks[fixture] = _StackRun(place / "stack", part)
+def _run_stack(
+    fixture: str, place: Path, part: Part, settings: dict[str, str]
+) -> Iterator[LocalStack]:
+    run = _stacks[fixture] = _StackRun(place / "stack", part, settings)
     run.wake()
     try:
         yield LocalStack(run.directory)

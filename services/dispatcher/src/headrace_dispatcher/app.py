@@ -33,6 +33,7 @@ from headrace_dispatcher.chores.process import make_chores
 from headrace_dispatcher.circuits import Circuits, circuit_check
 from headrace_dispatcher.dead.routes import dead_letters_router
 from headrace_dispatcher.dead.service import DeadLetters
+from headrace_dispatcher.depths import Depths, SqsDepths
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.due import DueJobs
 from headrace_dispatcher.gate import Gate
@@ -167,7 +168,12 @@ class Dispatcher:
             Repeater("gate", self.gate.look),
             Repeater("due_jobs", self.due.step),
             Repeater("job_ages", JobAges(self.database).step),
+            Repeater("queue_depths", self._depths().step),
+            Repeater("sqs_depths", SqsDepths(settings).step),
         ]
+
+    def _depths(self) -> Depths:
+        return Depths(self.queues, self.broker.client, namespace=self.broker.namespace)
 
     def make_asking(self) -> AskingAgain:
         """Make what sends jobs again, for one thread."""

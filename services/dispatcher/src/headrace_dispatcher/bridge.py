@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Final
 
 from prometheus_client import Counter, Histogram
@@ -19,6 +20,8 @@ from tenacity import (
 from headrace_common.circuit import CircuitState
 from headrace_common.contracts.jobs import JobStatus
 from headrace_common.jobs import Change, JobStore
+from headrace_common.telemetry.messaging import MessagingSystem, begin_send, end_with, queue_of
+from headrace_common.telemetry.trace import inside_trace, trace_of
 from headrace_dispatcher.circuits import Circuits, at_fault, judge
 from headrace_dispatcher.gate import DATABASE_AWAY
 from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher
@@ -84,7 +87,15 @@ class Bridge:
         if transport is None:
             raise TransportError(f"the {name} transport is not configured", retryable=True)
         destination = transport.destination(dispatch.lane)
-        return self._batchers[name, destination].submit(dispatch)
+        batcher = self._batchers[name, destination]
+        if name is not TransportName.SQS:
+            return batcher.submit(dispatch)
+        span = begin_send(
+            MessagingSystem.SQS, queue_of(destination), job_id=dispatch.request.job_id
+        )
+        future = batcher.submit(replace(dispatch, trace=trace_of(span)))
+        end_with(span, future)
+        return future
 
     def check(self) -> None:
         """Check that every batcher works."""
@@ -123,7 +134,9 @@ class Bridge:
             return [at_fault(circuit)] * len(batch)
         started = time.perf_counter()
         try:
-            answers = transport.send(destination, batch)
+            # A call for several jobs is seen in the trace of the first.
+            with inside_trace(batch[0].trace):
+                answers = transport.send(destination, batch)
         except TransportError as error:
             answers = [error] * len(batch)
         except Exception:

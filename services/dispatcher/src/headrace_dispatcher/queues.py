@@ -98,6 +98,11 @@ class Queues:
         self._lanes: dict[str, Lane | None] = {lane.queue_name: lane for lane in Lane}
         self._lanes[stream] = None
 
+    @property
+    def lanes(self) -> list[str]:
+        """Names of the queues of audio jobs."""
+        return [name for name, lane in self._lanes.items() if lane is not None]
+
     def show(self) -> list[QueueView]:
         """Return every queue."""
         with self._database.begin() as session:

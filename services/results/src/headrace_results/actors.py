@@ -7,11 +7,10 @@ from typing import Final
 import dramatiq
 import structlog
 from dramatiq import Broker
-from opentelemetry.trace import SpanKind
 
 from headrace_common.broker import QueueUnavailableError, new_message, send
 from headrace_common.contracts import APPLY_REPORT_QUEUE, ActorName, ApplyReport
-from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.trace import inside_trace
 from headrace_results.applier import ReportApplier
 from headrace_results.inbox import Receipt
 
@@ -35,8 +34,9 @@ class ReportQueue:
         with self._lock:
             if time.monotonic() < self._silent_until:
                 return
-        with continue_trace(
-            receipt.trace, "queue report", kind=SpanKind.PRODUCER, job_id=receipt.job_id
+        with (
+            inside_trace(receipt.trace),
+            structlog.contextvars.bound_contextvars(job_id=receipt.job_id),
         ):
             payload = ApplyReport(inbox_id=receipt.inbox_id)
             try:

@@ -8,6 +8,7 @@ from headrace_common.contracts import ANALYSIS_PROGRESS, AnalysisReport, JobKind
 from headrace_common.contracts.cctv import CctvReport
 from headrace_common.db import POISONED, Database, InboxReport, Job
 from headrace_common.jobs import JobStore, Outcome
+from headrace_common.telemetry.trace import note_job
 from headrace_results import inbox, shadow
 from headrace_results.apply import JobState, change_for, change_of_other_run, outcome_text
 from headrace_results.cameras.apply import changes_for_report, run_of
@@ -82,6 +83,7 @@ class ReportApplier:
             outcomes = self._apply_in(session, row)
             row.applied_at = func.clock_timestamp()
             result, job_id = row.outcome, row.job_id
+            note_job(job_id)
         self._store.publish(outcomes)
         REPORTS_APPLIED.labels(outcome=(result or "").partition(":")[0]).inc()
         log.info("report.applied", inbox_id=inbox_id, job_id=job_id, outcome=result)

@@ -4,6 +4,7 @@ A message is deleted after its report is durable. One that is no report, or of n
 is left: SQS moves it to the dead letters after its receives are used up.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 from headrace_common.db import Database
 from headrace_common.errors import HeadraceError
 from headrace_common.sqs import SQS_MAX_BATCH_ENTRIES
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.messaging import MessagingSystem, processing, queue_of
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
 from headrace_results.inbox import NewReport, Receipt, Source
@@ -77,7 +80,7 @@ class ResultQueueConsumer:
         done = [message for message, new in readable if new.heartbeat]
         with self._database.begin() as session:
             for message, new in readable:
-                if not new.heartbeat and (receipt := _keep(session, message, new)):
+                if not new.heartbeat and (receipt := self._keep(session, message, new)):
                     kept.append((message, receipt))
         for _, receipt in kept:
             REPORTS_RECEIVED.labels(
@@ -88,6 +91,18 @@ class ResultQueueConsumer:
         done += [message for message, _ in kept]
         self._delete(done)
         log.info("result_queue.taken_in", reports=len(kept), left=len(messages) - len(done))
+
+    def _keep(self, session: Session, message: "MessageTypeDef", new: NewReport) -> Receipt | None:
+        if not new.trace:  # it belongs to the job's own
+            return _keep(session, message, new)
+        with processing(
+            new.trace,
+            MessagingSystem.SQS,
+            queue_of(self._queue_url),
+            message_id=message.get("MessageId"),
+            job_id=new.job_id,
+        ):
+            return _keep(session, message, replace(new, trace=current_trace()))
 
     def _delete(self, messages: "list[MessageTypeDef]") -> None:
         if not messages:

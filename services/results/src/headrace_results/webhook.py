@@ -18,6 +18,7 @@ from headrace_common.errors import (
 )
 from headrace_common.settings import WebhookSettings
 from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.trace import note_job
 from headrace_common.web import own_body_limit
 from headrace_common.web.problems import responses
 from headrace_results import inbox
@@ -71,6 +72,7 @@ class WebhookReceiver:
         try:
             webhook_id = self._authenticate(body, headers, job_id=job_id, token=token)
             new = _new_report(body, headers, query_job_id=job_id, run=run, webhook_id=webhook_id)
+            note_job(new.job_id)
             with structlog.contextvars.bound_contextvars(job_id=new.job_id):
                 return self._note_life(new) if new.heartbeat else self._keep(new)
         except HeadraceError as error:

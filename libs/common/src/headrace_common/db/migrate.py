@@ -26,7 +26,8 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
     """Bring the schema to `revision`.
 
     Any number of callers may run at once: one migrates, the others wait and find nothing
-    left to do.
+    left to do. A schema of a later version stays as it is: the version before works with it, so
+    that a roll-out can be taken back.
 
     Returns:
         The revisions that this call applied, oldest first.
@@ -39,6 +40,8 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> list[str]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         _take_lock(connection)
         try:
+            if _is_later(engine):
+                return []
             before = set(_applied(engine))
             config = _config()
             config.attributes["engine"] = engine
@@ -61,7 +64,10 @@ def _take_lock(connection: Connection) -> None:
 
 def pending_migrations(settings: DatabaseSettings) -> list[str]:
     """Return the revisions that `upgrade` would apply, oldest first."""
-    done = set(_applied(_engine(settings)))
+    engine = _engine(settings)
+    if _is_later(engine):
+        return []
+    done = set(_applied(engine))
     return [step for step in _all_revisions() if step not in done]
 
 
@@ -89,9 +95,18 @@ def _all_revisions() -> list[str]:
 
 
 def _applied(engine: Engine) -> list[str]:
+    current, order = _current(engine), _all_revisions()
+    return order[: order.index(current) + 1] if current in order else []
+
+
+def _is_later(engine: Engine) -> bool:
+    """Whether the schema is at a revision that this version does not know: a later one's."""
+    current = _current(engine)
+    return current is not None and current not in _all_revisions()
+
+
+def _current(engine: Engine) -> str | None:
     from alembic.runtime.migration import MigrationContext
 
     with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    order = _all_revisions()
-    return order[: order.index(current) + 1] if current in order else []
+        return MigrationContext.configure(connection).get_current_revision()

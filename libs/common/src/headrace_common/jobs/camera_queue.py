@@ -7,6 +7,8 @@ from typing import Any
 import redis
 
 from headrace_common.contracts.cctv import CANCELLED_SUFFIX, PreprocessEntry
+from headrace_common.telemetry.messaging import MessagingSystem, sending
+from headrace_common.telemetry.trace import current_trace
 
 
 def add_entry(client: redis.Redis, stream: str, entry: PreprocessEntry) -> str:
@@ -20,8 +22,9 @@ def add_entry(client: redis.Redis, stream: str, entry: PreprocessEntry) -> str:
     Raises:
         redis.RedisError: Redis is away, or refuses it.
     """
-    fields: dict[Any, Any] = dict(entry.fields())
-    entry_id: Any = client.xadd(stream, fields)
+    with sending(MessagingSystem.STREAM, stream, entry.trace, job_id=entry.job_id):
+        fields: dict[Any, Any] = {**entry.fields(), **current_trace()}
+        entry_id: Any = client.xadd(stream, fields)
     return str(entry_id, "ascii")
 
 

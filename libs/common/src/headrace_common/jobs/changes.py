@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from headrace_common.contracts.events import JobEvent
 from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
+from headrace_common.jobs.durations import Moved
 from headrace_common.jobs.states import predecessors
 
 
@@ -101,6 +102,7 @@ class Outcome:
         status: its status afterwards.
         deliveries: times that a worker took the job up in its present stage.
         event: what was added to the timeline; None where a repetition was not worth an entry.
+        moved: what it came from, where it changed.
     """
 
     job_id: str
@@ -108,6 +110,7 @@ class Outcome:
     status: JobStatus
     deliveries: int
     event: JobEvent | None
+    moved: Moved | None = None
 
 
 def distinct_jobs(changes: Sequence[Change]) -> list[list[int]]:

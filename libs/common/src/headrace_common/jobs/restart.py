@@ -89,7 +89,7 @@ def plan_restart(job: Job, *, message: str) -> Restart:
     if job.kind == JobKind.CCTV_PREPROCESS:
         return _camera_restart(job, message)
     lane, message_id = Lane(job.lane), str(uuid4())
-    with continue_trace(job.trace, "begin anew", kind=SpanKind.PRODUCER, job_id=job.id):
+    with continue_trace(job.trace, "begin anew", kind=SpanKind.INTERNAL, job_id=job.id):
         told = new_message(
             dispatch_actor(lane),
             lane.queue_name,

@@ -16,15 +16,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from headrace_common.contracts.events import EventType, JobEvent
-from headrace_common.contracts.jobs import JobStatus
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
 from headrace_common.db.engine import Database
 from headrace_common.db.models import Job, JobEventRow
 from headrace_common.errors import NotFoundError
 from headrace_common.jobs.changes import Change, NewJob, Outcome, distinct_jobs
+from headrace_common.jobs.durations import Moved, observe
 from headrace_common.jobs.events import EventPublisher
 from headrace_common.jobs.states import HOLDABLE, PROGRESS, TELL_PROGRESS
 from headrace_common.telemetry.metrics import TRANSITIONS
-from headrace_common.telemetry.trace import current_trace
+from headrace_common.telemetry.trace import current_trace, note_job, note_status
 
 #: Ignored events a job may collect. A sender that repeats itself for ever must not fill the
 #: database; the inbox still counts every delivery.
@@ -86,12 +88,18 @@ WITH change AS (
       AND (c.only_run IS NULL OR c.only_run = j.run)
       AND (c.type <> 'progress' OR c.progress >= j.progress)
     RETURNING j.id, j.event_sequence, c.type, j.status, j.progress, j.message,
-        c.data || c.metadata AS data, j.updated_at, j.deliveries
+        c.data || c.metadata AS data, j.updated_at, j.deliveries, j.kind, j.lane,
+        extract(epoch FROM j.updated_at - coalesce(j.queued_at, j.created_at)) AS run_seconds,
+        -- As the statement found it; under a race a little older, which is well for a metric.
+        (SELECT jsonb_build_array(
+            was.status, extract(epoch FROM j.updated_at - was.stage_entered_at)
+        ) FROM jobs was WHERE was.id = j.id) AS was
 ), noted AS (
     INSERT INTO job_events (job_id, sequence, type, status, progress, message, data, created_at)
     SELECT id, event_sequence, type, status, progress, message, data, updated_at FROM changed
 )
-SELECT id, event_sequence, type, status, progress, message, data, updated_at, deliveries
+SELECT id, event_sequence, type, status, progress, message, data, updated_at, deliveries,
+    kind, lane, run_seconds, was
 FROM changed
 """)
 
@@ -235,6 +243,10 @@ class JobStore:
         for outcome in outcomes:
             result = "applied" if outcome.applied else "ignored"
             TRANSITIONS.labels(status=outcome.status, outcome=result).inc()
+            if outcome.applied and outcome.event is not None:
+                note_status(outcome.event.job_id, outcome.status)
+            if outcome.moved is not None:
+                observe(outcome.moved, outcome.status)
         self._publisher.publish(outcome.event for outcome in outcomes if outcome.event)
 
     def _refused(self, session: Session, change: Change) -> Outcome:
@@ -272,6 +284,7 @@ class JobStore:
 
 
 def _first_values(new: NewJob) -> dict[Any, Any]:
+    note_job(new.id)
     """Return the columns of a new row."""
     return {
         "id": new.id,
@@ -338,8 +351,21 @@ def _applied(row: Any) -> Outcome:
         data=row.data,
         created_at=row.updated_at,
     )
+    left, stage_seconds = row.was
+    moved = Moved(
+        kind=JobKind(row.kind),
+        lane=Lane(row.lane),
+        left=JobStatus(left),
+        stage_seconds=max(float(stage_seconds), 0.0),
+        run_seconds=max(float(row.run_seconds), 0.0),
+    )
     return Outcome(
-        row.id, applied=True, status=event.status, deliveries=row.deliveries, event=event
+        row.id,
+        applied=True,
+        status=event.status,
+        deliveries=row.deliveries,
+        event=event,
+        moved=moved,
     )
 
 

@@ -2,10 +2,10 @@
 
 from headrace_common.telemetry.logs import configure_logging
 from headrace_common.telemetry.trace import (
-    configure_tracing,
     continue_trace,
     current_trace,
     trace_id,
 )
+from headrace_common.telemetry.tracer import configure_tracing
 
 __all__ = ["configure_logging", "configure_tracing", "continue_trace", "current_trace", "trace_id"]

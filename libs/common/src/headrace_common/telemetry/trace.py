@@ -1,59 +1,37 @@
-"""W3C trace context: one trace a job, through HTTP, Dramatiq, SQS and webhooks.
+"""W3C trace context: one trace a job, through HTTP, Dramatiq, SQS, streams and webhooks.
 
-Spans are always made, so that logs and messages carry a trace id; they are exported only
-where the standard variable OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
+There is always a trace id, for logs and messages. Spans are recorded and exported only where
+OpenTelemetry's variables say so (see `tracer`).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import structlog
+from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind
-
-from headrace_common.telemetry.secrets import without_secrets
-
-#: The attribute of OpenTelemetry's conventions that FastAPI fills.
-_QUERY: Final = "url.query"
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
+from opentelemetry.util.types import AttributeValue
 
 _tracer = trace.get_tracer("headrace")
 
 
-def configure_tracing(*, service: str) -> None:
-    """Install the tracer of this process."""
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
-    provider.add_span_processor(_RedactQueries())
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        # Imported here: it is an optional dependency, and slow to import.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-            OTLPSpanExporter,
-        )
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-
-
-class _RedactQueries(SpanProcessor):
-    """Keeps the token of a callback URL out of what is exported."""
-
-    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
-        query = (span.attributes or {}).get(_QUERY)
-        if isinstance(query, str):
-            span.set_attribute(_QUERY, without_secrets(query))
+def is_recording() -> bool:
+    """Whether this process records spans at all; where it does not, nothing is made for them."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
 def current_trace() -> dict[str, str]:
     """Return the current context as W3C fields (`traceparent`, `tracestate`); empty if none."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return {key: carrier[key] for key in ("traceparent", "tracestate") if key in carrier}
+    return _fields(None)
+
+
+def trace_of(span: Span) -> dict[str, str]:
+    """Return the context of `span` as W3C fields."""
+    return _fields(trace.set_span_in_context(span))
 
 
 def trace_id() -> str | None:
@@ -64,22 +42,99 @@ def trace_id() -> str | None:
 
 @contextmanager
 def continue_trace(
-    fields: Mapping[str, Any], name: str, *, kind: SpanKind = SpanKind.CONSUMER, **bound: Any
+    fields: Mapping[str, Any],
+    name: str,
+    *,
+    kind: SpanKind = SpanKind.CONSUMER,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    **bound: Any,
 ) -> Iterator[Span]:
     """Open a span that continues the trace that `fields` carry, or a new one.
+
+    A span of another trace that is open here is linked to.
 
     Args:
         fields: W3C fields as `current_trace` returned them elsewhere.
         name: of the span.
         kind: of the span.
+        attributes: of the span.
         bound: context that every log inside carries, and the span as attributes.
     """
-    parent = propagate.extract({key: str(value) for key, value in fields.items()})
-    attributes = {f"headrace.{key}": str(value) for key, value in bound.items()}
+    parent, recording = context_of(fields), is_recording()
     with (
         _tracer.start_as_current_span(
-            name, context=parent, kind=kind, attributes=attributes
+            name,
+            context=parent,
+            kind=kind,
+            attributes={**(attributes or {}), **own_attributes(bound)} if recording else None,
+            links=_links_from(parent) if recording else None,
         ) as span,
         structlog.contextvars.bound_contextvars(**bound),
     ):
         yield span
+
+
+@contextmanager
+def inside_trace(fields: Mapping[str, Any]) -> Iterator[None]:
+    """Make spans within children of what `fields` carry, without a span for it."""
+    token = contexts.attach(context_of(fields))
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+@contextmanager
+def step(name: str, **about: Any) -> Iterator[Span]:
+    """Open a span for a part of what is being done here."""
+    with _tracer.start_as_current_span(name, attributes=own_attributes(about)) as span:
+        yield span
+
+
+def note_job(job_id: str) -> None:
+    """Say whose job the current span is about."""
+    trace.get_current_span().set_attribute("headrace.job_id", job_id)
+
+
+def note_status(job_id: str, status: str) -> None:
+    """Note a change of a job's status in the current span."""
+    trace.get_current_span().add_event(
+        "headrace.job.status", {"headrace.job_id": job_id, "headrace.job.status": status}
+    )
+
+
+def note_error(error: BaseException, span: Span | None = None) -> None:
+    """Note an error that nobody raises out of the span, by default the current one."""
+    failed = span or trace.get_current_span()
+    if failed.is_recording():
+        failed.record_exception(error)
+        failed.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+
+
+def context_of(fields: Mapping[str, Any]) -> Context:
+    """Return the context that W3C fields carry; that of no span where they are none."""
+    if "traceparent" not in fields:
+        return Context()
+    return propagate.extract({key: str(value) for key, value in fields.items()}, Context())
+
+
+def own_attributes(about: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Return facts as attributes of a span, each with our prefix."""
+    return {
+        f"headrace.{key}": value if isinstance(value, int | float) else str(value)
+        for key, value in about.items()
+        if value is not None
+    }
+
+
+def _fields(context: Context | None) -> dict[str, str]:
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context)
+    return {key: carrier[key] for key in ("traceparent", "tracestate") if key in carrier}
+
+
+def _links_from(parent: Context) -> list[Link]:
+    """Return a link to the span that is open here, where that is of another trace."""
+    here = trace.get_current_span().get_span_context()
+    there = trace.get_current_span(parent).get_span_context()
+    return [Link(here)] if here.is_valid and here.trace_id != there.trace_id else []

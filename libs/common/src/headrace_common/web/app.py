@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from headrace_common.settings import ProcessSettings
+from headrace_common.telemetry.trace import is_recording
 from headrace_common.web import problems
 from headrace_common.web.body_limit import BodyLimit
 from headrace_common.web.health import Check, health_router
@@ -43,7 +44,12 @@ def create_app(
         title=f"Headrace {service}",
         description=description,
         version="1",
-        telemetry={"metrics": False, "logs": False, "operation_spans": False},
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "exclude": lambda _: not is_recording(),  # `RequestContext` goes on with the trace then
+        },
         **options,
     )
     problems.install(app)

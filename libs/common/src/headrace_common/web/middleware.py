@@ -7,15 +7,18 @@ import time
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_common.telemetry.metrics import HTTP_REQUESTS
-from headrace_common.telemetry.trace import trace_id
+from headrace_common.telemetry.trace import continue_trace, is_recording, trace_id
 
 log = structlog.get_logger()
 
 #: Asked every few seconds by probes and scrapers; logging them would drown the rest.
 _QUIET_PATHS: Final = ("/health", "/metrics")
+_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestContext:
@@ -30,6 +33,18 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if is_recording():
+            await self._serve(scope, receive, send)
+            return
+        came = {
+            name.decode("ascii"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in _TRACE_HEADERS
+        }
+        with continue_trace(came, scope["method"], kind=SpanKind.SERVER):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status, current = time.perf_counter(), 500, trace_id()
 
         async def send_and_note(message: Message) -> None:
@@ -53,7 +68,9 @@ class RequestContext:
     def _note(scope: Scope, status: int, seconds: float) -> None:
         # The template, not the path: ids in labels would grow without bound.
         route = getattr(scope.get("route"), "path", "unmatched")
-        HTTP_REQUESTS.labels(method=scope["method"], route=route, status=status).observe(seconds)
+        # Likewise: a client may send any word as its method.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        HTTP_REQUESTS.labels(method=method, route=route, status=status).observe(seconds)
         if not scope["path"].startswith(_QUIET_PATHS):
             log.info(
                 "http.request",

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from headrace_common.loading import loading
 from headrace_common.settings import ProcessSettings
 from headrace_common.telemetry import configure_logging, configure_tracing
+from headrace_common.telemetry.build import tell_build
 
 log = structlog.get_logger()
 
@@ -41,6 +42,7 @@ def run_service(service: str, settings: Settings, build_app: Callable[[Settings]
     """
     configure_logging(service=service, level=settings.log_level, log_format=settings.log_format)
     configure_tracing(service=service)
+    tell_build(settings.build_revision)
     with loading():
         app = build_app(settings)
     serve(app, settings)

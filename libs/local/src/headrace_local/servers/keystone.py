@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace_local import tools
+from headrace_local.addresses import Addresses
 from headrace_local.credentials import Credentials
 from headrace_local.files import write_private
 from headrace_local.ports import LOOPBACK
@@ -70,6 +71,7 @@ class Keystone(Server):
         *,
         credentials: Credentials,
         object_store_port: int | None = None,
+        addresses: Addresses = Addresses(),  # noqa: B008 - frozen
     ) -> None:
         """Make it.
 
@@ -78,10 +80,12 @@ class Keystone(Server):
             environment: what every process of the stack gets.
             credentials: have its users' passwords.
             object_store_port: of Swift in the catalogue, where that is not Swift's own.
+            addresses: where it listens, and where it and Swift are reached.
         """
         super().__init__(data, environment)
         self._credentials = credentials
         self._object_store_port = object_store_port
+        self._addresses = addresses
 
     @cached_property
     def _python(self) -> Path:
@@ -94,7 +98,7 @@ class Keystone(Server):
     @property
     def auth_url(self) -> str:
         """Where version 3 of the API is."""
-        return identity_url(self.port)
+        return identity_url(self.port, host=self._addresses.keystone)
 
     def prepare(self) -> None:
         """Make the database and keys if there are none yet, and write what it should know."""
@@ -102,7 +106,7 @@ class Keystone(Server):
         self._copy_database(self.data / "keystone.db")
         for name in ("fernet", "credential"):
             self._make_keys(self.data / name)
-        configuration = _CONFIGURATION.format(url=self.url, data=self.data)
+        configuration = _CONFIGURATION.format(url=self.auth_url.removesuffix("/v3"), data=self.data)
         identity = json.dumps(self._identity())
         for name, text in (("keystone.conf", configuration), ("identity.json", identity)):
             write_private(self.data / name, text)
@@ -139,7 +143,7 @@ class Keystone(Server):
         return {
             "region": OPENSTACK_REGION,
             "identity_url": self.auth_url,
-            "object_store_url": f"http://{LOOPBACK}:{port}/v1/AUTH_%(project_id)s",
+            "object_store_url": f"http://{self._addresses.swift}:{port}/v1/AUTH_%(project_id)s",
             "admin_password": self._credentials.keystone_admin_password,
             "users": [
                 {**swift, "project": SERVICE_PROJECT, "role": "admin"},
@@ -151,7 +155,7 @@ class Keystone(Server):
         """Return how to start it."""
         command = self._user.command(
             *(self._python, "-I", "-W", "ignore", _LAUNCHER, "--directory", self.data),
-            *("--host", LOOPBACK, "--port", str(self.port)),
+            *("--host", self._addresses.listen, "--port", str(self.port)),
         )
         return Launch(
             command,
@@ -168,6 +172,6 @@ class Keystone(Server):
         ask_token(self.auth_url, password=self._credentials.openstack_password)
 
 
-def identity_url(port: int) -> str:
+def identity_url(port: int, *, host: str = LOOPBACK) -> str:
     """Return the address of version 3 of the API of the Keystone on `port`."""
-    return f"http://{LOOPBACK}:{port}/v3"
+    return f"http://{host}:{port}/v3"

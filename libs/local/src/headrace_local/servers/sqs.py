@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from headrace_local import tools
+from headrace_local.addresses import Addresses
 from headrace_local.credentials import Credentials
-from headrace_local.ports import LOOPBACK
 from headrace_local.process import Launch
 from headrace_local.program import Server
 
@@ -18,17 +18,23 @@ _LAUNCHER = Path(__file__).with_name("ministack_launcher.py")
 
 
 class Sqs(Server):
-    """The SQS server. It takes every credential, and listens on the loopback address only."""
+    """The SQS server. It takes every credential, so that only friends may reach it."""
 
     name = "sqs"
     stop_grace: ClassVar[float] = 10
 
     def __init__(
-        self, data: Path, environment: Mapping[str, str], *, credentials: Credentials
+        self,
+        data: Path,
+        environment: Mapping[str, str],
+        *,
+        credentials: Credentials,
+        addresses: Addresses = Addresses(),  # noqa: B008 - frozen
     ) -> None:
-        """Make it; `credentials` are those that its clients use."""
+        """Make it; `credentials` are those that its clients use, `addresses` where it listens."""
         super().__init__(data, environment)
         self._credentials = credentials
+        self._addresses = addresses
 
     def prepare(self) -> None:
         """Install the emulator where it is missing."""
@@ -38,7 +44,7 @@ class Sqs(Server):
         """Return how to start it."""
         command = [
             *(str(tools.ensure_ministack()), "-I", str(_LAUNCHER)),
-            *("--host", LOOPBACK, "--port", str(self.port)),
+            *("--host", self._addresses.listen, "--port", str(self.port)),
         ]
         environment = {
             **self.environment,

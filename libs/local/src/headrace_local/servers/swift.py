@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from headrace_local import tools
+from headrace_local.addresses import Addresses
 from headrace_local.credentials import Credentials
 from headrace_local.errors import LocalStackError
 from headrace_local.files import write_private
@@ -30,7 +31,12 @@ class Swift(Server):
     stop_grace: ClassVar[float] = 10
 
     def __init__(
-        self, data: Path, environment: Mapping[str, str], *, credentials: Credentials
+        self,
+        data: Path,
+        environment: Mapping[str, str],
+        *,
+        credentials: Credentials,
+        addresses: Addresses = Addresses(),  # noqa: B008 - frozen
     ) -> None:
         """Make it.
 
@@ -39,9 +45,11 @@ class Swift(Server):
             environment: what every process of the stack gets.
             credentials: have its password at Keystone, and what makes its objects' paths
                 hard to guess, which may never change.
+            addresses: where its proxy listens, and where Keystone is reached.
         """
         super().__init__(data, environment)
         self._credentials = credentials
+        self._addresses = addresses
 
     def wanted_ports(self) -> Mapping[str, Offsets]:
         """Return the proxy's port, and those of the servers behind it."""
@@ -67,7 +75,8 @@ class Swift(Server):
             "proxy-server.conf": configuration.proxy(
                 self.data,
                 self.port,
-                auth_url=identity_url(self._ports[Keystone.name]),
+                host=self._addresses.listen,
+                auth_url=identity_url(self._ports[Keystone.name], host=self._addresses.keystone),
                 password=self._credentials.swift_password,
                 storage_key=self._credentials.swift_storage_key,
             ),

@@ -1,4 +1,4 @@
-"""What Swift's servers are told: one device, one copy, loopback only."""
+"""What Swift's servers are told: one device, one copy, its storage servers on loopback only."""
 
 from pathlib import Path
 from typing import Final
@@ -114,17 +114,20 @@ def storage(part: str, data: Path, port: int, *, storage_key: str) -> str:
     return common + _STORAGE.format(part=part, storage_key=storage_key)
 
 
-def proxy(data: Path, port: int, *, auth_url: str, password: str, storage_key: str) -> str:
+def proxy(
+    data: Path, port: int, *, host: str, auth_url: str, password: str, storage_key: str
+) -> str:
     """Return the file of the server that clients talk to.
 
     Args:
         data: Swift's directory.
         port: to listen on.
+        host: address to listen on.
         auth_url: Keystone's.
         password: Swift's own at Keystone.
         storage_key: what the servers behind it want to see.
     """
-    common = _COMMON.format(host=LOOPBACK, port=port, data=data)
+    common = _COMMON.format(host=host, port=port, data=data)
     common += f"storage_key = {storage_key}\n"
     return common + _PROXY.format(
         auth_url=auth_url, project=SERVICE_PROJECT, user=SWIFT_USER, password=password

@@ -3,6 +3,7 @@
 from headrace_local.tools.debian import ensure_debian_redis
 from headrace_local.tools.faketime import ensure_faketime, faketime_environment, set_clock
 from headrace_local.tools.install import TOOLS_VARIABLE, tools_directory
+from headrace_local.tools.prometheus import ensure_prometheus
 from headrace_local.tools.python import (
     MINISTACK,
     OPENSTACK,
@@ -20,6 +21,7 @@ __all__ = [
     "ensure_faketime",
     "ensure_ministack",
     "ensure_openstack",
+    "ensure_prometheus",
     "faketime_environment",
     "set_clock",
     "tools_directory",

@@ -155,7 +155,7 @@ class Effects:
 
         def after() -> None:
             self._store.publish([outcome])
-            with continue_trace(job.trace, "queue again", kind=SpanKind.PRODUCER, job_id=job.id):
+            with continue_trace(job.trace, "queue again", kind=SpanKind.INTERNAL, job_id=job.id):
                 payload = DispatchJob(job_id=job.id)
                 actor, queue = dispatch_actor(lane), lane.queue_name
                 send(self._broker, new_message(actor, queue, payload, message_id=message_id))

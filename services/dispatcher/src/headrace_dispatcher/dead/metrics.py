@@ -4,11 +4,16 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+from headrace_dispatcher.dead.letter import Source
+
 COLLECTED: Final = Counter(
     "headrace_dead_letters_collected_total",
     "Letters that were found for the first time",
     ["source"],
 )
+# From the start: of a series that begins at one, nobody sees that it grew.
+for _source in Source:
+    COLLECTED.labels(source=_source)
 REPLAYED: Final = Counter(
     "headrace_dead_letters_replayed_total",
     "Letters that were replayed, by what that came to",

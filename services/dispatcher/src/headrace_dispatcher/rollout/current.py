@@ -9,22 +9,28 @@ from headrace_common.db import Database
 from headrace_common.repeat import Repeater
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.state import RolloutState
+from headrace_dispatcher.transports import TransportName
 
 log = structlog.get_logger()
 
 #: A change works in every replica within two of these.
 _REFRESH_SECONDS: Final = 1.0
 
-_PERCENT: Final = Gauge(
-    "headrace_rollout_sqs_percent", "Share of new jobs that goes over SQS, as this process knows it"
+_SQS: Final = Gauge(
+    "headrace_rollout_sqs_ratio",
+    "Share of new jobs that goes over SQS, 0 to 1, as this process knows it",
 )
 _SHADOW: Final = Gauge(
-    "headrace_rollout_shadow_percent", "Share of jobs that is sent to both sides"
+    "headrace_rollout_shadow_ratio", "Share of jobs that is sent to both sides, 0 to 1"
 )
 _VERSION: Final = Gauge("headrace_rollout_version", "Version that this process works by")
 _ROLLBACKS: Final = Counter(
     "headrace_rollbacks_total", "Times that all jobs were taken from a side", ["side", "by"]
 )
+# From the start: of a series that begins at one, nobody sees that it grew.
+for _side in TransportName:
+    for _by in ("operator", "guard"):
+        _ROLLBACKS.labels(side=_side, by=_by)
 
 
 class CurrentRollout:
@@ -85,8 +91,8 @@ class CurrentRollout:
                 reason=state.reason,
             )
         self._state = state
-        _PERCENT.set(state.sqs_percent)
-        _SHADOW.set(state.shadow_percent)
+        _SQS.set(state.sqs_percent / 100)
+        _SHADOW.set(state.shadow_percent / 100)
         _VERSION.set(state.version)
         return state
 

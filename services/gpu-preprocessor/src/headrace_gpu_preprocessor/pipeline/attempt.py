@@ -18,6 +18,7 @@ import structlog
 from headrace_common.artifact_sets import CodeRecord, ProcessFacts, SourceRecord, public_url
 from headrace_common.contracts.cctv import ArtifactName, CctvResult, Stage
 from headrace_common.netguard import NetGuard
+from headrace_common.telemetry.trace import step
 from headrace_gpu_preprocessor.artifacts import ArtifactSets, UnfinishedSet, WholeSet
 from headrace_gpu_preprocessor.background import Background, CameraStore
 from headrace_gpu_preprocessor.detection.detector import Detector
@@ -241,7 +242,8 @@ class Attempt:
         span = SPANS[stage or told]
         self._job.progress(told, span.end if stage else span.begin, message)
         started = time.monotonic()
-        yield
+        with step(f"preprocess.{told.value}", attempt=self._entry.attempt):
+            yield
         seconds = time.monotonic() - started
         metrics.STAGE_SECONDS.labels(stage=told.value).observe(seconds)
         name = told.value

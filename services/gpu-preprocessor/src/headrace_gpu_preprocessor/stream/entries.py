@@ -12,6 +12,7 @@ from headrace_common.contracts.cctv import (
     MalformedEntryError,
     PreprocessEntry,
 )
+from headrace_common.telemetry import current_trace
 from headrace_gpu_preprocessor.stream.deliveries import Hold, RawFields
 from headrace_gpu_preprocessor.stream.job import LeasedJob
 from headrace_gpu_preprocessor.stream.plan import Bury, Failure, Retry
@@ -170,7 +171,8 @@ class ReportMaker:
                 **more,
             }
         )
-        return report.stream_fields(entry.trace)
+        # What is open here is of the entry's trace, where that has one.
+        return report.stream_fields(current_trace() or entry.trace)
 
 
 def _only_the_id(texts: Mapping[str, str]) -> dict[str, str]:

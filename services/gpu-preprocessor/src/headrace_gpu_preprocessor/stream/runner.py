@@ -14,7 +14,8 @@ from headrace_common.contracts.cctv import (
     SettledJob,
 )
 from headrace_common.errors import HeadraceError
-from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.messaging import MessagingSystem, processing
+from headrace_common.telemetry.trace import note_error
 from headrace_gpu_preprocessor.admission import Admitted
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.deliveries import Refusal
@@ -83,7 +84,16 @@ class DeliveryRunner:
         if refused is not None:
             await self._endings.bury(work, refused, self._make.failed(entry, hold, refused))
             return
-        with continue_trace(entry.trace, "preprocess", job_id=entry.job_id):
+        with processing(
+            entry.trace,
+            MessagingSystem.STREAM,
+            self._settings.redis_stream,
+            message_id=hold.entry_id,
+            sent_ms=int(hold.entry_id.partition("-")[0]),
+            group=self._settings.redis_group,
+            job_id=entry.job_id,
+            attempt=entry.attempt,
+        ):
             await self._work(work, entry)
 
     async def _work(self, work: Work, entry: PreprocessEntry) -> None:
@@ -173,6 +183,7 @@ class DeliveryRunner:
         if job.cancelled.is_set() or isinstance(ended.error, JobCancelledError):
             return await self._cancel(work, job)
         if ended.error is not None:
+            note_error(ended.error)
             return await self._endings.failed(work, entry, ended.error)
         if ended.answer is None:
             return await self._endings.failed(

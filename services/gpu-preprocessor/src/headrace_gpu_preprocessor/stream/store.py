@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ import redis
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.messaging import MessagingSystem, sending
 from headrace_gpu_preprocessor.stream.deliveries import (
     AnyFields,
     Claimed,
@@ -129,8 +132,9 @@ class StreamStore:
 
     async def finish(self, hold: Hold, report: Mapping[str, str]) -> bool:
         """Acknowledge a job that is done; whether it was ours to do so."""
-        args = [*self._delivery_args(hold), *_flat(report)]
-        return bool(await self._run(self._scripts.finish, self._keys(), args))
+        with self._telling(report) as told:
+            args = [*self._delivery_args(hold), *_flat(told)]
+            return bool(await self._run(self._scripts.finish, self._keys(), args))
 
     async def retry(
         self,
@@ -143,9 +147,10 @@ class StreamStore:
         """Put an entry with new `fields` aside for `delay_seconds`; whether it was ours."""
         member = json.dumps({"from": hold.entry_id, "fields": dict(fields)}, ensure_ascii=False)
         delay_ms = round(delay_seconds * 1_000)
-        args = [*self._delivery_args(hold), delay_ms, member, *_flat(report)]
         keys = self._keys(self._settings.delayed_key)
-        return bool(await self._run(self._scripts.retry, keys, args))
+        with self._telling(report) as told:
+            args = [*self._delivery_args(hold), delay_ms, member, *_flat(told)]
+            return bool(await self._run(self._scripts.retry, keys, args))
 
     async def bury(self, hold: Hold, letter: AnyFields, report: Mapping[str, str]) -> bool:
         """Move an entry to the dead letters; whether it was ours to do so.
@@ -156,9 +161,10 @@ class StreamStore:
             report: fields of the report, none to leave it out.
         """
         flat = _flat(letter)
-        args = [*self._delivery_args(hold), len(flat), *flat, *_flat(report)]
         keys = self._keys(self._settings.redis_dlq_stream)
-        return bool(await self._run(self._scripts.bury, keys, args))
+        with self._telling(report) as told:
+            args = [*self._delivery_args(hold), len(flat), *flat, *_flat(told)]
+            return bool(await self._run(self._scripts.bury, keys, args))
 
     async def hand_back(self, hold: Hold) -> bool:
         """Leave an entry to whoever is next, uncounted; whether it was ours to do so.
@@ -239,8 +245,9 @@ class StreamStore:
     async def report(self, report: Mapping[str, str]) -> bool:
         """Add a report on progress; False where too many wait to be read."""
         settings = self._settings
-        args = [settings.redis_report_cap, *_flat(report)]
-        return bool(await self._run(self._scripts.report, [settings.reports_stream], args))
+        with self._telling(report) as told:
+            args = [settings.redis_report_cap, *_flat(told)]
+            return bool(await self._run(self._scripts.report, [settings.reports_stream], args))
 
     async def unblock(self, client_id: int) -> None:
         """End the blocking read of another connection, as if its time were over."""
@@ -249,6 +256,16 @@ class StreamStore:
     async def disconnect(self) -> None:
         """Close idle connections: after a failover they lead to a server that is a replica now."""
         await self._client.connection_pool.disconnect(inuse_connections=False)
+
+    @contextmanager
+    def _telling(self, report: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """Trace the sending of a report; what is sent carries that on."""
+        if not report:
+            yield report
+            return
+        came = {name: report[name] for name in ("traceparent", "tracestate") if name in report}
+        with sending(MessagingSystem.STREAM, self._settings.reports_stream, came):
+            yield {**report, **current_trace()}
 
     async def _run(self, script: AsyncScript, keys: list[str], args: list[Any]) -> Any:
         try:

