@@ -284,8 +284,8 @@ class JobStore:
 
 
 def _first_values(new: NewJob) -> dict[Any, Any]:
-    note_job(new.id)
     """Return the columns of a new row."""
+    note_job(new.id)
     return {
         "id": new.id,
         "kind": new.kind,
