@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from headrace_common.broker import make_broker, new_message, send
 from headrace_common.contracts.jobs import JobKind, JobStatus
@@ -46,6 +47,8 @@ def test_rows_and_messages_of_every_queue(
     ):
         store.create(NewJob(id=name, kind=kind, lane=lane, message="t", status=JobStatus.QUEUED))
     store.apply([Change(job_id="b", to=JobStatus.PROCESSING, message="t")])
+    with database.begin() as session:
+        session.execute(text("UPDATE jobs SET stage_entered_at = now() - interval '30 s'"))
     store.hold("b", until=datetime.now(UTC) + timedelta(hours=1), waiting_for="sqs", message="t")
     broker = make_broker(settings)
     send(broker, new_message(ActorName.DISPATCH_HIGH, "high_priority", DispatchJob(job_id="a")))
@@ -63,7 +66,7 @@ def test_rows_and_messages_of_every_queue(
     assert jobs(stream) == [1, 0, 0]
     oldest = value("headrace_queue_oldest_age_seconds", queue="high_priority")
     assert oldest is not None
-    assert 0 < oldest < 60
+    assert 30 <= oldest < 90
     assert value("headrace_queue_oldest_age_seconds", queue="low_priority") == 0
     assert value("headrace_queue_paused", queue="high_priority") == 0
     messages = "headrace_queue_messages"
