@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from headrace_common.db import Database
 from headrace_common.settings import DatabaseSettings
+from headrace_local.waiting import wait_until
 
 
 def test_a_vanished_host_is_noticed_in_seconds(database: Database) -> None:
@@ -41,6 +42,16 @@ def process_of(database: Database) -> int:
         pid = session.scalar(text("SELECT pg_backend_pid()"))
     assert isinstance(pid, int)
     return pid
+
+
+def sessions_named(database: Database, name: str) -> int:
+    """Count the server's sessions on this database with an application's name."""
+    query = text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = :name
+    """)
+    with database.begin() as session:
+        return session.scalar(query, {"name": name}) or 0
 
 
 @contextmanager
@@ -84,7 +95,7 @@ def test_a_connection_of_ones_own_takes_no_place_in_the_pool(
         connection.commit()
         assert name == "mine"
         assert process_of(small)
-        time.sleep(1.2)
+        wait_until(lambda: not sessions_named(small, "mine"), seconds=1.2)
         with pytest.raises(OperationalError, match="idle-session timeout"):
             connection.scalar(text("SELECT 1"))
     small.close()
