@@ -23,8 +23,10 @@ class User:
         self.stack = stack
         self.state: StackState = stack.state
         key = {"authorization": f"Bearer {self.state.api_key}"}
-        self.ingest = httpx.Client(base_url=self.state.endpoints["ingest_url"], headers=key)
-        self.results = httpx.Client(base_url=self.state.endpoints["results_url"], headers=key)
+        urls = self.state.endpoints
+        # Between two events of a live stream it may be silent for as long as a keep-alive takes.
+        self.ingest = httpx.Client(base_url=urls["ingest_url"], headers=key, timeout=60)
+        self.results = httpx.Client(base_url=urls["results_url"], headers=key, timeout=60)
 
     def close(self) -> None:
         self.ingest.close()

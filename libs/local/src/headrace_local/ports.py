@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from headrace_local.errors import LocalStackError
 
@@ -25,8 +25,9 @@ _RESERVABLE: Final = range(61_000, 65_536)
 #: nobody may lock another's files.
 _CLAIMS: Final = Path(tempfile.gettempdir()) / f"headrace-ports-{os.getuid()}"
 
-#: What holds the claims of this process, which end with it; None where nothing could be locked.
-_claims: dict[int, IO[bytes] | None] = {}
+#: The descriptors that hold the claims of this process, which end with it; None where nothing
+#: could be locked.
+_claims: dict[int, int | None] = {}
 
 #: Offsets that a port needs free besides itself; none for most.
 Offsets = Sequence[int]
@@ -54,7 +55,7 @@ def claim(port: int) -> bool:
         return is_free(port)
     try:
         _CLAIMS.mkdir(mode=0o700, exist_ok=True)
-        held = (_CLAIMS / str(port)).open("ab")
+        held = os.open(_CLAIMS / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:  # a full disk, say: then others have only the look to go by
         if is_free(port):
             _claims[port] = None
@@ -62,10 +63,10 @@ def claim(port: int) -> bool:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        held.close()
+        os.close(held)
         return False
     if not is_free(port):
-        held.close()
+        os.close(held)
         return False
     _claims[port] = held
     return True
