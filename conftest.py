@@ -5,10 +5,18 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headrace_common.db import Database, upgrade
 from headrace_common.settings import DatabaseSettings
 from headrace_local.pytest_plugin import LocalServers
+
+# The same examples in every run, and as long for each as a busy machine takes: by default one
+# that takes 200 ms fails its test.
+settings.register_profile(
+    "headrace", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("headrace")
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,17 @@ _GROWTH: Final = 1.25
 
 
 @overload
-def wait_until(look: Callable[[], Seen | None], *, seconds: float = 30) -> Seen: ...
+def wait_until(look: Callable[[], Seen | None], *, seconds: float = 60) -> Seen: ...
 
 
 @overload
 def wait_until(
-    look: Callable[[], Seen], right: Callable[[Seen], bool], *, seconds: float = 30
+    look: Callable[[], Seen], right: Callable[[Seen], bool], *, seconds: float = 60
 ) -> Seen: ...
 
 
 def wait_until(
-    look: Callable[[], Any], right: Callable[[Any], bool] = bool, *, seconds: float = 30
+    look: Callable[[], Any], right: Callable[[Any], bool] = bool, *, seconds: float = 60
 ) -> Any:
     """Look again and again until what is seen is right, and return it.
 
