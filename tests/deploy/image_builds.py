@@ -147,6 +147,8 @@ def _serves(name: str, built: Built, local_servers: LocalServers, tmp_path: Path
         )
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30, trust_env=False)
+            assert 'revision="tested"' in metrics.text, "headrace_build_info"
             [kind, *check] = built.config["Healthcheck"]["Test"]
             assert kind == "CMD"
             assert built.call(*check, environment={"PORT": port}).returncode == 0

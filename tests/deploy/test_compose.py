@@ -1,5 +1,6 @@
 """docker-compose.yml: valid to Compose itself, closed, and the contract of `headrace up`."""
 
+import json
 import re
 import shlex
 import stat
@@ -25,6 +26,7 @@ from compose_file import (
     run,
     variables_of,
 )
+from k8s_manifests import K8S, all_containers, render
 
 from headrace_local import tools
 from headrace_local.container import PORTS as CONTAINER_PORTS
@@ -287,6 +289,42 @@ def test_grafana_is_given_its_source_and_a_folder_that_is_mounted(whole: Compose
         bound = [volume["source"] for volume in volumes if volume["type"] == "bind"]
         assert bound
         assert all(Path(source).exists() for source in bound)
+
+
+def test_every_dashboard_finds_the_source_that_is_provisioned() -> None:
+    source = yaml.safe_load((ROOT / "deploy/compose/grafana-source.yaml").read_text())
+    [prometheus] = source["datasources"]
+    assert prometheus["isDefault"] is True  # a variable without a value takes this one
+    dashboards = [
+        json.loads(path.read_text()) for path in (ROOT / "k8s/monitoring/dashboards").glob("*.json")
+    ]
+    assert len({each["uid"] for each in dashboards}) == len(dashboards) > 5
+    for dashboard in dashboards:
+        [variable] = [
+            each for each in dashboard["templating"]["list"] if each["type"] == "datasource"
+        ]
+        assert variable["query"] == prometheus["type"]
+        wanted = {"type": prometheus["type"], "uid": f"${{{variable['name']}}}"}
+        panels = [each for each in dashboard["panels"] if each["type"] not in {"row", "text"}]
+        assert panels, dashboard["title"]
+        for panel in panels:
+            asked = [panel, *panel["targets"]]
+            assert [each["datasource"] for each in asked] == [wanted] * len(asked), panel["title"]
+
+
+def test_images_have_the_names_that_the_manifests_have(whole: Compose) -> None:
+    ours = {each["image"] for each in whole["services"].values() if "build" in each}
+    manifests = {
+        container["image"].rpartition(":")[0] for _, _, container in all_containers(render("dev"))
+    }
+    cuda = yaml.safe_load((K8S / "components/gpu/kustomization.yaml").read_text())["images"]
+
+    assert ours == manifests | {each["newName"] for each in cuda} | {"headrace/local"}
+    for name, service in whole["services"].items():
+        if "build" in service:  # a service's name may differ from its image's
+            variant = service["build"]["args"].get("VARIANT")
+            assert service["image"].endswith("-cuda") == (variant == "cuda"), name
+            assert service["build"]["args"].keys() >= {"BASE_IMAGE", "REVISION"}, name
 
 
 def test_s3_is_started_as_in_the_local_stack(whole: Compose, tmp_path: Path) -> None:

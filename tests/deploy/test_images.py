@@ -176,6 +176,32 @@ def test_an_image_starts_its_service(name: str) -> None:
     environment = image.pairs("ENV")
     assert (environment["HOST"], environment["LOG_FORMAT"]) == ("0.0.0.0", "json")  # noqa: S104
     assert image.last("EXPOSE").value == (environment["PORT"],)
+    # Of headrace_build_info: what the label says is what a process tells.
+    assert environment["BUILD_REVISION"] == "${REVISION}"
+    labels = image.pairs("LABEL")
+    assert labels["org.opencontainers.image.revision"] == environment["BUILD_REVISION"]
+
+
+def test_the_services_dockerfiles_differ_in_nothing_but_their_names() -> None:
+    """Three files, so that each builds alone, and one text: a change is made in all of them."""
+    texts = set()
+    for name in ("ingest-api", "dispatcher", "results"):
+        text = path_of(name).read_text()
+        text = text.replace(f"headrace_{name.replace('-', '_')}", "MODULE").replace(name, "NAME")
+        texts.add(re.sub(r'image.description="[^"]*"', "DESCRIPTION", text))
+
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("name", ["gpu-preprocessor", "speech-analysis-server"])
+def test_the_other_services_have_all_that_these_have(name: str) -> None:
+    lines = path_of("dispatcher").read_text().splitlines()
+    usual = {line for line in lines if "dispatcher" not in line and "description" not in line}
+    missing = usual - set(path_of(name).read_text().splitlines())
+
+    # The choice of a variant stands before it there.
+    allowed = {"    python -m venv --without-pip /opt/headrace \\"}
+    assert missing <= (allowed if name == "gpu-preprocessor" else set())
 
 
 @contextmanager
