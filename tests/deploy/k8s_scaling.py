@@ -63,5 +63,8 @@ def redis_is_asked_as_it_wants(objects: list[Manifest]) -> Iterator[str]:
             metadata = trigger["metadata"]
             if metadata["address"] != rest.partition("/")[0]:
                 yield f"{title(scaled)}: asks {metadata['address']}"
+            # A lane of another database is empty for ever.
+            if metadata.get("databaseIndex", "0") != (rest.partition("/")[2] or "0"):
+                yield f"{title(scaled)}: asks another database than {rest}"
             if (metadata.get("enableTLS") == "true") != (scheme == "rediss"):
                 yield f"{title(scaled)}: {scheme}, and TLS is {metadata.get('enableTLS')}"

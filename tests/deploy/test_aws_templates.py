@@ -3,18 +3,15 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
+from aws_templates import ROOT, template
 from k8s_manifests import labels_of, named, of_kind, pod_of, render, workloads
 
 from headrace_common.contracts.analysis import results_folder
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingest_api.settings import IngestSettings
-
-ROOT: Final = Path(__file__).parents[2]
 
 #: What a call of boto3 needs to be allowed.
 ACTIONS: Final = {
@@ -57,35 +54,10 @@ CODE: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms. cfn-lint's takes seconds; it has its turn in `check`."""
-
-
-def _function(loader: _Loader, name: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        assert isinstance(node, yaml.MappingNode)
-        value = loader.construct_mapping(node, deep=True)
-    return {"Ref" if name == "Ref" else f"Fn::{name}": value}
-
-
-_Loader.add_multi_constructor("!", _function)
-
-
-def _template(name: str) -> dict[str, Any]:
-    text = (ROOT / "deploy" / "aws" / name).read_text()
-    loaded: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def roles() -> dict[str, dict[str, Any]]:
     """Return the properties of each role by its name."""
-    resources = _template("access.yaml")["Resources"].values()
+    resources = template("access.yaml")["Resources"].values()
     return {
         each["Properties"]["RoleName"]["Fn::Sub"].removeprefix("${RolePrefix}"): each["Properties"]
         for each in resources
@@ -135,14 +107,14 @@ def test_results_are_stored_where_the_contract_says(roles: dict[str, dict[str, A
     assert [each["Fn::Sub"].rpartition("}/")[2] for each in put["Resource"]] == ["results/*"]
 
 
-def test_queues_of_the_roles_are_those_of_the_queues_template(
+def test_queues_of_the_roles_are_those_of_the_queuestemplate(
     roles: dict[str, dict[str, Any]],
 ) -> None:
     made = {
         each["Properties"]["QueueName"]["Fn::Sub"][0]
         .removeprefix("${Prefix}")
         .removesuffix("${Suffix}")
-        for each in _template("queues.yaml")["Resources"].values()
+        for each in template("queues.yaml")["Resources"].values()
     }
     found = re.findall(r"\$\{QueuePrefix\}([\w-]+)\$\{S\}", json.dumps(roles))
     assert set(found) == made
@@ -193,7 +165,7 @@ def test_trust_is_readable_and_for_one_audience(roles: dict[str, dict[str, Any]]
 
 
 def test_the_bucket_is_closed_and_ends_uploads_after_headrace_did() -> None:
-    resources = _template("storage.yaml")["Resources"]
+    resources = template("storage.yaml")["Resources"]
     bucket = resources["Media"]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert resources["Media"]["DeletionPolicy"] == "Retain"

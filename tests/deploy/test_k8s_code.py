@@ -3,11 +3,13 @@
 import importlib
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from k8s_manifests import (
+    K8S,
     OVERLAYS,
     Manifest,
     all_containers,
@@ -23,6 +25,7 @@ from k8s_manifests import (
     workloads,
 )
 from k8s_settings import SETTINGS, load, main_container, module_of, names_of
+from opentelemetry.sdk import environment_variables
 
 from headrace_common.contracts.cctv import DEFAULT_GROUP, DEFAULT_STREAM
 from headrace_common.contracts.lanes import Lane
@@ -59,8 +62,15 @@ def test_every_variable_is_a_setting(overlay: str) -> None:
         shared |= everything - own
         used |= everything & known
     # OpenTelemetry reads its own.
-    unread = {name for name in shared - used if not name.startswith("OTEL_")}
+    unread = shared - used - vars(environment_variables).keys()
     assert unread == set(), f"nobody reads {unread}"
+
+
+def test_what_an_overlay_proposes_is_a_setting(overlay: str) -> None:
+    text = (K8S / "overlays" / overlay / "core" / "servers.env").read_text()
+    proposed = set(re.findall(r"^# (\w+)=", text, re.MULTILINE))
+    known = set().union(*(names_of(each) for each in SETTINGS.values()))
+    assert proposed <= known | vars(environment_variables).keys()
 
 
 def test_a_secrets_key_is_the_variable(overlay: str) -> None:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable
 
-import k8s_scaling  # noqa: F401 - adds its policies
+import k8s_operations  # noqa: F401 - adds its policies
+import k8s_scaling
 import k8s_schemas
 import pytest
 from k8s_manifests import OVERLAYS, Manifest, named, render, render_folder
@@ -94,6 +95,15 @@ def _planted() -> dict[str, Change]:
         "ingresses_lead_somewhere": lambda objects: _first(objects, "Ingress")["spec"].pop("tls"),
         "one_scaler_at_most": lambda objects: _spec(objects).update(replicas=2),
         "queues_are_scaled_with_care": lambda objects: _scaled(objects).pop("fallback"),
+        "nodes_can_be_taken_away": lambda objects: _spec(objects)["template"]["metadata"].pop(
+            "annotations"
+        ),
+        "roll_outs_have_the_time": lambda objects: named(objects, "Deployment", "gpu-preprocessor")[
+            "spec"
+        ].update(progressDeadlineSeconds=600),
+        "jobs_can_be_applied_again": lambda objects: _first(objects, "Job")["spec"].pop(
+            "ttlSecondsAfterFinished"
+        ),
         "redis_is_asked_as_it_wants": lambda objects: _scaled(objects)["triggers"][0][
             "metadata"
         ].pop("enableTLS"),
@@ -105,6 +115,12 @@ def test_every_policy_sees_what_it_is_for(policy: Policy) -> None:
     objects = render(WHOLE)
     _planted()[policy.__name__](objects)
     assert list(policy(objects)) != []
+
+
+def test_a_lane_of_another_database_is_seen() -> None:
+    objects = render(WHOLE)
+    _scaled(objects)["triggers"][1]["metadata"]["databaseIndex"] = "3"
+    assert list(k8s_scaling.redis_is_asked_as_it_wants(objects)) != []
 
 
 def _first(objects: list[Manifest], kind: str) -> Manifest:
