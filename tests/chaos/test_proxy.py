@@ -237,6 +237,25 @@ def test_the_next_server_takes_over_for_one_that_is_gone(
         httpx.post(_url(proxy), content=b"abc")
 
 
+def test_without_a_server_a_connection_is_reset(host: ProxyHost, port: int) -> None:
+    proxy = host.add("web", port)
+    with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+        httpx.post(_url(proxy), content=b"abc")
+
+
+def test_a_connection_tries_no_other_server_where_it_is_not_to(
+    host: ProxyHost, port: int, echo_port: int
+) -> None:
+    proxy = host.add("web", port, 1, echo_port, fails_over=False)
+    outcomes = []
+    for _ in range(4):
+        try:
+            outcomes.append(httpx.post(_url(proxy), content=b"abc").text)
+        except httpx.TransportError:
+            outcomes.append("reset")
+    assert outcomes in (["reset", "3"] * 2, ["3", "reset"] * 2)
+
+
 def test_failed_requests_do_not_reach_the_server(web: Proxy) -> None:
     with httpx.Client(timeout=_SECONDS) as client:
         assert client.post(_url(web), content=b"x").status_code == 200

@@ -21,12 +21,20 @@ _BACKLOG: Final = 1_024
 class Proxy:
     """One port, with servers behind it; its methods may be called from any thread."""
 
-    def __init__(self, host: "ProxyHost", name: str, port: int, upstreams: Sequence[int]) -> None:
+    def __init__(
+        self,
+        host: "ProxyHost",
+        name: str,
+        port: int,
+        upstreams: Sequence[int],
+        *,
+        fails_over: bool = True,
+    ) -> None:
         """Made by `ProxyHost.add`."""
         self.name = name
         self.port = port
         self._host = host
-        self._situation = Situation(list(upstreams))
+        self._situation = Situation(list(upstreams), fails_over=fails_over)
         self._listener: asyncio.Server | None = None
 
     @property
@@ -118,18 +126,19 @@ class ProxyHost:
         done: Future[_T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         return done.result(_CALL_SECONDS)
 
-    def add(self, name: str, port: int, *upstreams: int) -> Proxy:
+    def add(self, name: str, port: int, *upstreams: int, fails_over: bool = True) -> Proxy:
         """Put a proxy on a port of the loopback address.
 
         Args:
             name: what it is called in reports.
             port: where it listens.
             upstreams: ports behind it; `Proxy.lead_to` says them later.
+            fails_over: whether a connection tries the next of them where one does not answer.
 
         Raises:
             OSError: the port is taken.
         """
-        proxy = Proxy(self, name, port, upstreams)
+        proxy = Proxy(self, name, port, upstreams, fails_over=fails_over)
         self.call(proxy.listen())
         self._proxies[name] = proxy
         return proxy

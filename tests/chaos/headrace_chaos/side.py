@@ -29,11 +29,15 @@ class Side(asyncio.Protocol):
         self._holds: set[str] = set()
         self._early: list[bytes] = []  # for a socket that is not there yet
         self._ended = False  # nothing more is to be written
+        self._refused = False  # to be reset as soon as there is a socket
         self._late_bytes = 0
         self._free_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        if self._refused:
+            self.close(reset=True)
+            return
         if self._holds:
             self.transport.pause_reading()
         self.transport.writelines(self._early)
@@ -129,7 +133,10 @@ class Side(asyncio.Protocol):
     def close(self, *, reset: bool) -> None:
         """Close the socket, after what is to be sent unless it is a reset."""
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if transport is None:
+            self._refused = self._refused or reset
+            return
+        if transport.is_closing():
             return
         if reset:
             _reset_at_close(transport)

@@ -38,6 +38,7 @@ class Situation:
         traffic: the counters.
         links: those that are open.
         chance: decides which request fails, and when a connection is reset.
+        fails_over: whether a connection tries the next server where one does not answer.
     """
 
     upstreams: Sequence[int]
@@ -47,10 +48,13 @@ class Situation:
     links: "set[Link]" = field(default_factory=set)
     chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
     turn: int = 0
+    fails_over: bool = True
 
     def next_upstreams(self) -> Sequence[int]:
         """Return the upstreams in the order in which a new connection tries them."""
         if not self.upstreams:
             return ()
         self.turn = (self.turn + 1) % len(self.upstreams)
+        if not self.fails_over:
+            return [self.upstreams[self.turn]]
         return [*self.upstreams[self.turn :], *self.upstreams[: self.turn]]

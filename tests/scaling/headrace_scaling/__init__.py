@@ -1,0 +1,1 @@
+"""More replicas share the work and none does it twice: shown with processes as a cluster's pods."""
