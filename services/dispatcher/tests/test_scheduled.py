@@ -16,7 +16,7 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Job
 from headrace_common.jobs import Change, JobQueries
 from headrace_dispatcher import due
-from headrace_dispatcher.ages import RUN_AT, waiting_jobs
+from headrace_dispatcher.backlog import RUN_AT, open_jobs, overdue_seconds, waiting
 from headrace_local.waiting import wait_until
 
 
@@ -109,11 +109,11 @@ def test_a_job_that_begins_later_waits_in_nobodys_way(scene: Scene) -> None:
     job = scene.load(job_id)
     assert (job.status, job.event_sequence) == ("scheduled", before.event_sequence)
     with scene.database.begin() as session:
-        waiting = waiting_jobs(session)
+        found = open_jobs(session)
         assert JobQueries(session).lane_counts()[Lane.NORMAL].waiting == 0
         assert JobQueries(session).places([job_id]) == {}
-    assert set(waiting) == {RUN_AT}
-    assert waiting[RUN_AT].overdue_seconds < 0
+    assert waiting(found) == {RUN_AT: 1}
+    assert overdue_seconds(found) == 0
     assert {view.waiting for view in scene.dispatcher.queues.show()} == {0}
 
 

@@ -25,15 +25,15 @@ from headrace_common.web import Authenticator, Check, create_app, requires
 from headrace_common.web.problems import responses
 from headrace_common.worker import EmbeddedWorker
 from headrace_dispatcher.actors import register_actors
-from headrace_dispatcher.ages import JobAges, waiting_jobs
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.audit_trail import audit_router
+from headrace_dispatcher.backlog import open_jobs, waiting
 from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.chores.process import make_chores
 from headrace_dispatcher.circuits import Circuits, circuit_check
 from headrace_dispatcher.dead.routes import dead_letters_router
 from headrace_dispatcher.dead.service import DeadLetters
-from headrace_dispatcher.depths import Depths, SqsDepths
+from headrace_dispatcher.depths import Depths
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.due import DueJobs
 from headrace_dispatcher.gate import Gate
@@ -47,6 +47,7 @@ from headrace_dispatcher.scheduling.performing import Performing
 from headrace_dispatcher.scheduling.process import Scheduler
 from headrace_dispatcher.scheduling.routes import scheduling_routers
 from headrace_dispatcher.settings import DispatcherSettings
+from headrace_dispatcher.sqs_depths import SqsDepths
 from headrace_dispatcher.sqs_transport import SqsTransport
 from headrace_dispatcher.sweep import Sweep
 from headrace_dispatcher.transports import Receipt, Transport, TransportName
@@ -167,13 +168,17 @@ class Dispatcher:
             *self.dead_letters.repeaters,
             Repeater("gate", self.gate.look),
             Repeater("due_jobs", self.due.step),
-            Repeater("job_ages", JobAges(self.database).step),
             Repeater("queue_depths", self._depths().step),
-            Repeater("sqs_depths", SqsDepths(settings).step),
+            Repeater("sqs_depths", self._sqs_depths().step),
         ]
 
     def _depths(self) -> Depths:
-        return Depths(self.queues, self.broker.client, namespace=self.broker.namespace)
+        client, namespace = self.broker.client, self.broker.namespace
+        return Depths(self.database, self.queues, client, namespace=namespace)
+
+    def _sqs_depths(self) -> SqsDepths:
+        client, namespace = self.broker.client, self.broker.namespace
+        return SqsDepths(self.settings, client, namespace=namespace)
 
     def make_asking(self) -> AskingAgain:
         """Make what sends jobs again, for one thread."""
@@ -315,13 +320,13 @@ def build_app(settings: DispatcherSettings) -> FastAPI:
         """What the dispatcher does, lane by lane."""
         with dispatcher.database.begin() as session:
             counts = JobQueries(session).lane_counts()
-            waiting = waiting_jobs(session)
+            found = open_jobs(session)
         return DispatcherState(
             default_transport=TransportName.SQS if settings.use_sqs_queue else TransportName.HTTP,
             transports=[transport.name for transport in dispatcher.transports],
             transports_in_use=sorted(dispatcher.routing.in_use()),
             circuits=dispatcher.circuits.views(),
-            waiting={name: found.count for name, found in waiting.items()},
+            waiting=waiting(found),
             lanes={
                 lane: LaneState(
                     queue=lane.queue_name,

@@ -1,35 +1,40 @@
-"""How much waits in each queue, and since when: rows, messages in Redis, messages in SQS.
+"""How much waits and for how long, for alerts and autoscalers: rows, and messages in Redis.
 
 The rows are the truth. A queue that has messages and no rows, or the other way round, is what the
 sweep mends.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable
+from typing import Final
 
 import redis
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client import Gauge
 
+from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import APPLY_REPORT_QUEUE
-from headrace_common.settings import SqsSettings
-from headrace_common.sqs import sqs_client
-from headrace_dispatcher.dead.from_sqs import Queue, queues_of
+from headrace_common.db import Database
+from headrace_common.queue_controls import paused_queues
+from headrace_dispatcher.backlog import (
+    RETRY,
+    RUN_AT,
+    OpenJobs,
+    QueueBacklog,
+    by_queue,
+    open_jobs,
+    overdue_seconds,
+    waiting,
+)
+from headrace_dispatcher.circuits import DEPENDENCIES
 from headrace_dispatcher.gate import DATABASE_AWAY
 from headrace_dispatcher.queues import Queues
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 log = structlog.get_logger()
 
 _PAUSE_SECONDS: Final = 15.0
-#: Each look costs a call a queue, which SQS bills.
-_SQS_PAUSE_SECONDS: Final = 30.0
-_READ_SECONDS: Final = 10.0
+#: One that is scheduled is not late, however long ago it came in.
+_AGING: Final = tuple(each for each in JobStatus.open() if each is not JobStatus.SCHEDULED)
 
 _JOBS: Final = Gauge(
     "headrace_queue_jobs",
@@ -49,30 +54,38 @@ _MESSAGES: Final = Gauge(
     "next try",
     ["queue", "state"],
 )
-_SQS_MESSAGES: Final = Gauge(
-    "headrace_sqs_messages",
-    "Messages in SQS, about, as SQS itself says: `visible`, `in_flight` or `delayed`",
-    ["queue", "state"],
+_OLDEST_IN_STAGE: Final = Gauge(
+    "headrace_oldest_job_age_seconds",
+    "Since the open audio job entered its stage that did so first; 0: there is none",
+    ["status", "lane"],
 )
-_ATTRIBUTES: "Final[dict[QueueAttributeNameType, str]]" = {
-    "ApproximateNumberOfMessages": "visible",
-    "ApproximateNumberOfMessagesNotVisible": "in_flight",
-    "ApproximateNumberOfMessagesDelayed": "delayed",
-}
+_WAITING: Final = Gauge(
+    "headrace_jobs_waiting",
+    "Audio jobs that wait in their rows: for their next try, for a dependency at fault, or for the "
+    "time at which they are to begin",
+    ["waiting_for"],
+)
+_OVERDUE: Final = Gauge(
+    "headrace_jobs_overdue_seconds", "Since the first job that waits should have been queued"
+)
 
 
 class Depths:
-    """Measures the queues. Every replica does, and all say the same."""
+    """Measures what is open. Every replica does, and all say the same."""
 
-    def __init__(self, queues: Queues, client: redis.Redis, *, namespace: str) -> None:
+    def __init__(
+        self, database: Database, queues: Queues, client: redis.Redis, *, namespace: str
+    ) -> None:
         """Make it.
 
         Args:
+            database: has the rows.
             queues: the lanes and the stream.
             client: of the Redis with the messages.
             namespace: Dramatiq's.
         """
-        self._queues = queues
+        self._database = database
+        self._queues = queues.names
         self._redis = client
         self._namespace = namespace
 
@@ -86,15 +99,28 @@ class Depths:
         return _PAUSE_SECONDS
 
     def _measure_rows(self) -> None:
-        for view in self._queues.show():
-            _JOBS.labels(queue=view.name, state="waiting").set(view.waiting)
-            _JOBS.labels(queue=view.name, state="held").set(sum(view.waiting_for.values()))
-            _JOBS.labels(queue=view.name, state="started").set(view.started)
-            _OLDEST.labels(queue=view.name).set(max(view.oldest_seconds, 0.0))
-            _PAUSED.labels(queue=view.name).set(view.paused)
+        with self._database.begin() as session:
+            found, paused = open_jobs(session), paused_queues(session)
+        self._tell_of_queues(found, paused)
+        _tell_of_stages(found)
+        counts = waiting(found)
+        for name in (RETRY, RUN_AT, *DEPENDENCIES.values()):
+            _WAITING.labels(waiting_for=name).set(counts.get(name, 0))
+        _OVERDUE.set(overdue_seconds(found))
+
+    def _tell_of_queues(self, found: Iterable[OpenJobs], paused: Collection[str]) -> None:
+        backlog = by_queue(found)
+        for name, lane in self._queues.items():
+            queue = backlog.get(lane, QueueBacklog())
+            _JOBS.labels(queue=name, state="waiting").set(queue.waiting)
+            _JOBS.labels(queue=name, state="held").set(sum(queue.waits_for.values()))
+            _JOBS.labels(queue=name, state="started").set(queue.started)
+            _OLDEST.labels(queue=name).set(queue.oldest_seconds)
+            _PAUSED.labels(queue=name).set(name in paused)
 
     def _measure_messages(self) -> None:
-        names = [*self._queues.lanes, APPLY_REPORT_QUEUE]
+        lanes = [name for name, lane in self._queues.items() if lane is not None]
+        names = [*lanes, APPLY_REPORT_QUEUE]
         with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 key = f"{self._namespace}:{name}"
@@ -102,38 +128,19 @@ class Depths:
                 pipeline.hlen(f"{key}.msgs")
                 pipeline.hlen(f"{key}.DQ.msgs")
             answers = [int(answer) for answer in pipeline.execute()]
-        for name, waiting, held, delayed in zip(
+        for name, unfetched, held, delayed in zip(
             names, answers[::3], answers[1::3], answers[2::3], strict=True
         ):
-            _MESSAGES.labels(queue=name, state="waiting").set(waiting)
-            _MESSAGES.labels(queue=name, state="fetched").set(max(held - waiting, 0))
+            _MESSAGES.labels(queue=name, state="waiting").set(unfetched)
+            _MESSAGES.labels(queue=name, state="fetched").set(max(held - unfetched, 0))
             _MESSAGES.labels(queue=name, state="delayed").set(delayed)
 
 
-class SqsDepths:
-    """Measures the queues of SQS that are configured; none is well too."""
-
-    def __init__(self, settings: SqsSettings) -> None:
-        """Make it; the first step connects."""
-        self._queues: Sequence[Queue] = queues_of(settings)
-        self._client: SQSClient | None = (
-            sqs_client(settings, read_timeout_seconds=_READ_SECONDS) if self._queues else None
-        )
-
-    def step(self) -> float:
-        """Measure, and return the seconds until the next time; keep the figures on an error."""
-        try:
-            for queue in self._queues:
-                self._measure(queue)
-        except (BotoCoreError, ClientError) as error:
-            log.info("dispatcher.sqs_not_measured", error=type(error).__name__)
-        return _SQS_PAUSE_SECONDS
-
-    def _measure(self, queue: Queue) -> None:
-        assert self._client is not None  # noqa: S101 - there is one where there are queues
-        attributes = self._client.get_queue_attributes(
-            QueueUrl=queue.url, AttributeNames=list(_ATTRIBUTES)
-        )["Attributes"]
-        for attribute, state in _ATTRIBUTES.items():
-            count = int(attributes.get(attribute, "0"))
-            _SQS_MESSAGES.labels(queue=queue.name, state=state).set(count)
+def _tell_of_stages(found: Iterable[OpenJobs]) -> None:
+    ages = dict.fromkeys(((status, lane) for status in _AGING for lane in Lane), 0.0)
+    for jobs in found:
+        stage = jobs.status, jobs.lane
+        if jobs.kind is JobKind.AUDIO_ANALYSIS and stage in ages:
+            ages[stage] = max(ages[stage], jobs.oldest_seconds)
+    for (status, lane), age in ages.items():
+        _OLDEST_IN_STAGE.labels(status=status, lane=lane).set(age)

@@ -5,7 +5,6 @@ know no database, so that a key in Redis tells them, which is kept true here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -13,25 +12,23 @@ import redis
 import structlog
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from headrace_common.audit import actor_of
 from headrace_common.contracts.cctv import PAUSED_SUFFIX
-from headrace_common.contracts.jobs import JobKind, JobStatus
+from headrace_common.contracts.jobs import JobKind
 from headrace_common.contracts.lanes import Lane
-from headrace_common.db import Database, Job, QueueControl
+from headrace_common.db import Database, QueueControl
 from headrace_common.errors import ForbiddenError, NotFoundError, UnavailableError
 from headrace_common.keys import Principal, Scope
 from headrace_common.queue_controls import paused_queues, set_paused
 from headrace_common.web import requires
 from headrace_common.web.problems import responses
+from headrace_dispatcher.backlog import QueueBacklog, by_queue, open_jobs
 
 log = structlog.get_logger()
 
 #: How often the key in Redis is compared with the row.
 _MIRROR_SECONDS: Final = 5.0
-_COUNTED: Final = (JobStatus.QUEUING, JobStatus.QUEUED, JobStatus.PROCESSING)
 
 
 class QueueView(BaseModel):
@@ -69,14 +66,6 @@ class PauseRequest(BaseModel):
     reason: str | None = Field(default=None, min_length=1, max_length=500, pattern=r"^[^\x00]*$")
 
 
-@dataclass
-class _Counts:
-    waiting: int = 0
-    started: int = 0
-    oldest_seconds: float = 0.0
-    waiting_for: dict[str, int] = field(default_factory=dict)
-
-
 class Queues:
     """The queues that there are, and whether they are paused."""
 
@@ -99,17 +88,17 @@ class Queues:
         self._lanes[stream] = None
 
     @property
-    def lanes(self) -> list[str]:
-        """Names of the queues of audio jobs."""
-        return [name for name, lane in self._lanes.items() if lane is not None]
+    def names(self) -> Mapping[str, Lane | None]:
+        """The queues by their names, with the lane of each; the stream has none."""
+        return self._lanes
 
     def show(self) -> list[QueueView]:
         """Return every queue."""
         with self._database.begin() as session:
             paused = paused_queues(session)
-            counts = _counts(session)
+            backlog = by_queue(open_jobs(session))
         return [
-            self._view(name, lane, paused.get(name), counts) for name, lane in self._lanes.items()
+            self._view(name, lane, paused.get(name), backlog) for name, lane in self._lanes.items()
         ]
 
     def set_paused(self, name: str, *, paused: bool, actor: str, reason: str | None) -> QueueView:
@@ -154,9 +143,9 @@ class Queues:
         name: str,
         lane: Lane | None,
         control: QueueControl | None,
-        counts: Mapping[Lane | None, _Counts],
+        backlog: Mapping[Lane | None, QueueBacklog],
     ) -> QueueView:
-        found = counts.get(lane, _Counts())
+        found = backlog.get(lane, QueueBacklog())
         return QueueView(
             name=name,
             kind=JobKind.AUDIO_ANALYSIS if lane else JobKind.CCTV_PREPROCESS,
@@ -168,7 +157,7 @@ class Queues:
             waiting=found.waiting,
             started=found.started,
             oldest_seconds=found.oldest_seconds,
-            waiting_for=found.waiting_for,
+            waiting_for=found.waits_for,
             messages=self._messages(name, lane),
         )
 
@@ -183,30 +172,6 @@ class Queues:
         except (redis.RedisError, OSError) as error:
             log.warning("queues.not_counted", queue=name, error=str(error)[:500])
             return None
-
-
-def _counts(session: Session) -> dict[Lane | None, _Counts]:
-    """Count the jobs of every queue; a key of None stands for the stream."""
-    waits_for = func.coalesce(Job.waiting_for, "retry")
-    age = func.extract("epoch", func.now() - func.min(Job.stage_entered_at))
-    rows = session.execute(
-        select(Job.kind, Job.lane, Job.status, Job.retry_at.is_not(None), waits_for, func.count())
-        .add_columns(age)
-        .where(Job.status.in_(_COUNTED), Job.finished_at.is_(None))
-        .group_by(Job.kind, Job.lane, Job.status, Job.retry_at.is_not(None), waits_for)
-    )
-    found: dict[Lane | None, _Counts] = {}
-    for kind, lane, status, held, dependency, count, seconds in rows:
-        key = Lane(lane) if kind == JobKind.AUDIO_ANALYSIS else None
-        counts = found.setdefault(key, _Counts())
-        if held:
-            counts.waiting_for[dependency] = counts.waiting_for.get(dependency, 0) + count
-        if status == JobStatus.PROCESSING:
-            counts.started += count
-        else:
-            counts.waiting += count
-            counts.oldest_seconds = max(counts.oldest_seconds, round(float(seconds), 1))
-    return found
 
 
 def queues_router(queues: Queues) -> APIRouter:
