@@ -239,7 +239,8 @@ def test_the_next_server_takes_over_for_one_that_is_gone(
 
 def test_without_a_server_a_connection_is_reset(host: ProxyHost, port: int) -> None:
     proxy = host.add("web", port)
-    with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+    # When it is seen depends on who is quicker. A time-out would be another error.
+    with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
         httpx.post(_url(proxy), content=b"abc")
 
 
