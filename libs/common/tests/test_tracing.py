@@ -8,17 +8,18 @@ import time
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
-from headrace_common.telemetry import configure_tracing
+from headrace_common.telemetry import configure_tracing, current_trace
 from headrace_common.telemetry.exporting import CleaningExporter
 from headrace_common.telemetry.messaging import queue_of
 from headrace_common.telemetry.sampling import sampler_from_environment
-from headrace_common.telemetry.trace import note_error
+from headrace_common.telemetry.trace import context_of, inside_trace, note_error
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -163,6 +164,98 @@ def test_probes_and_lonely_calls_are_left_out(
     monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
     decided = sampler_from_environment().should_sample(None, 1, "", kind, attributes)
     assert (decided.decision is Decision.RECORD_AND_SAMPLE) is kept
+
+
+def recorded(parent: str | None, kind: SpanKind) -> bool:
+    """Whether a span of a sampler that keeps next to nothing by itself would be recorded."""
+    context = Context() if parent is None else context_of({"traceparent": parent})
+    decided = sampler_from_environment().should_sample(context, (1 << 128) - 1, "", kind, {})
+    return decided.decision is Decision.RECORD_AND_SAMPLE
+
+
+def test_what_the_sender_decided_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.0001")
+    left_out = PARENT.removesuffix("01") + "00"
+    for kind in (SpanKind.SERVER, SpanKind.CONSUMER):
+        assert not recorded(None, kind)
+        assert recorded(PARENT, kind)
+        assert not recorded(left_out, kind)
+
+
+def test_a_flood_of_requests_that_ask_to_be_recorded_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of what our own services send, all stays."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.0001")
+    sampler, context = sampler_from_environment(), context_of({"traceparent": PARENT})
+
+    def kept(kind: SpanKind) -> int:
+        decided = [sampler.should_sample(context, 1, "", kind, {}).decision for _ in range(5_000)]
+        return decided.count(Decision.RECORD_AND_SAMPLE)
+
+    started = time.monotonic()
+    requests = kept(SpanKind.SERVER)
+    # A hundred a second beyond the thousand that may come at once.
+    assert 1_000 <= requests <= 1_000 + 100 * (time.monotonic() - started) + 1
+    assert kept(SpanKind.CONSUMER) == 5_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"traceparent": "00-" + "0" * 32 + "-00f067aa0ba902b7-01"},
+        {"traceparent": f"00-{TRACE}-{'0' * 16}-01"},
+        {"traceparent": f"ff-{TRACE}-00f067aa0ba902b7-01"},
+        {"traceparent": "x" * 100_000},
+        {"traceparent": PARENT[:-1]},
+        {"traceparent": PARENT + "\r\nx-evil: 1"},
+        {"traceparent": "\x00"},
+        {"traceparent": None},
+        {"tracestate": "a=b"},
+    ],
+)
+def test_a_trace_that_is_none_begins_a_new_one(fields: dict[str, Any]) -> None:
+    assert context_of(fields) == Context()
+
+
+@pytest.mark.parametrize("state", ["a=" + "b" * 10_000, "a=b," * 200, "<script>", "a=b\r\nx: 1"])
+def test_a_hostile_tracestate_goes_nowhere(state: str) -> None:
+    with inside_trace({"traceparent": PARENT, "tracestate": state}):
+        assert current_trace() == {"traceparent": PARENT}
+
+
+def test_baggage_goes_nowhere() -> None:
+    with inside_trace({"traceparent": PARENT, "baggage": "user=admin"}):
+        assert set(current_trace()) == {"traceparent"}
+
+
+BATCH = f"""
+import boto3
+from botocore.stub import Stubber
+from headrace_common.telemetry import configure_tracing
+from headrace_common.telemetry.trace import inside_trace
+configure_tracing(service="test")
+sqs = boto3.client("sqs", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+others = ["{PARENT}", "00-{"a" * 32}-00f067aa0ba902b7-01", "nonsense"]
+entries = [
+    {{"Id": str(n), "MessageBody": "x", "MessageAttributes": {{
+        "traceparent": {{"DataType": "String", "StringValue": other}}}}}}
+    for n, other in enumerate(others)
+]
+with Stubber(sqs) as stub, inside_trace({{"traceparent": "{PARENT}"}}):
+    stub.add_response("send_message_batch", {{"Successful": [], "Failed": []}})
+    sqs.send_message_batch(QueueUrl="https://sqs/1/jobs", Entries=entries)
+"""
+
+
+def test_a_call_for_several_messages_links_to_the_traces_of_the_others() -> None:
+    spans = spans_of(run(BATCH, {"OTEL_TRACES_EXPORTER": "console"}))
+    [call] = [span for name, span in spans.items() if "SendMessageBatch" in name]
+    assert call["context"]["trace_id"] == f"0x{TRACE}"
+    assert [link["context"]["trace_id"] for link in call["links"]] == [f"0x{'a' * 32}"]
+    assert call["attributes"]["messaging.batch.message_count"] == 3
 
 
 def exported(span_name: str, attributes: dict[str, Any], error: Exception) -> ReadableSpan:

@@ -1,6 +1,7 @@
 """What every app does with a request, served by uvicorn as in production."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -158,3 +159,48 @@ def test_a_process_without_a_database_knows_no_key() -> None:
         authenticator.identify("hr_0123456789ab_secret", legacy_endpoint=True)
     with pytest.raises(UnauthorizedError):
         authenticator.identify(None, legacy_endpoint=False)
+
+
+def test_the_log_of_a_request_knows_its_job_and_its_trace_also_where_it_fails() -> None:
+    script = """
+from fastapi.testclient import TestClient
+from headrace_common.settings import ProcessSettings
+from headrace_common.telemetry import configure_logging, configure_tracing
+from headrace_common.telemetry.trace import note_job
+from headrace_common.web import create_app
+configure_logging(service="notes", log_format="json")
+configure_tracing(service="notes")
+app = create_app(ProcessSettings(), service="notes", description="")
+
+@app.get("/jobs/new")
+def make() -> None:  # on a thread of its own
+    note_job("job-1")
+
+@app.get("/jobs/failing")
+def fail() -> None:
+    note_job("job-2")
+    raise RuntimeError("as ever")
+
+for path in ("new", "failing"):
+    answer = TestClient(app).get(f"/jobs/{path}", headers={"traceparent": "TRACE"})
+    print(answer.status_code, answer.headers["x-trace-id"])
+print(answer.json()["code"])
+"""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("TRACE", f"00-{trace}-00f067aa0ba902b7-01")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    printed = done.stdout.splitlines()
+    told = [line for line in printed if not line.startswith("{")]
+    assert told == [f"200 {trace}", f"500 {trace}", "internal_error"]
+    lines = [json.loads(line) for line in printed if line.startswith("{")]
+    assert [(line["event"], line["job_id"], line["trace_id"]) for line in lines] == [
+        ("http.request", "job-1", trace),
+        ("http.failed", "job-2", trace),
+        ("http.request", "job-2", trace),
+    ]
+    assert "RuntimeError" in json.dumps(lines[1])

@@ -30,12 +30,15 @@ from headrace_analysis.task import AnalysisTask, SpeechHandler, TaskStoppedError
 from headrace_common.contracts import AnalysisRequest, ReportStatus
 from headrace_common.telemetry import current_trace
 from headrace_common.telemetry.messaging import MessagingSystem, processing
-from headrace_common.telemetry.trace import note_error
+from headrace_common.telemetry.trace import fail_span, note_error
 
 log = structlog.get_logger()
 
 #: Beyond the retries of a report: its last request, and the settlement.
 _SETTLING_SECONDS: Final = 60.0
+
+#: Ends that nobody has to look at.
+_WELL: Final = frozenset({"completed", StopReason.JOB_GONE.value, StopReason.CANCELLED.value})
 
 _EXHAUSTED: Final = Failure(
     "receives_exhausted", "Every permitted attempt at the analysis was cut short", retryable=True
@@ -104,6 +107,8 @@ class TaskRunner:
             attempt=delivery.attempt,
         ):
             label = self._safely(delivery)
+            if label not in _WELL:
+                fail_span(label)
             seconds = time.monotonic() - started
             log.info("analysis.task_ended", outcome=label, seconds=round(seconds, 3))
         metrics.TASKS.labels(delivery.transport, label).inc()

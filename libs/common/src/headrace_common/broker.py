@@ -198,6 +198,7 @@ class MessageContext(Middleware):
                 message.queue_name,
                 message_id=message.message_id,
                 sent_ms=message.message_timestamp,
+                attempt=message.options.get("retries", 0) + 1,
                 **bound,
             )
         )

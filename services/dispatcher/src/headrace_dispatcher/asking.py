@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy import func, update
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,6 +14,7 @@ from headrace_common.contracts.jobs import JobStatus
 from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.trace import inside_trace
 from headrace_dispatcher.dispatch import Dispatching
 from headrace_dispatcher.transports import Receipt, TransportError
 
@@ -58,7 +60,7 @@ class AskingAgain:
         return self._settle()
 
     def _send(self, job: Job) -> None:
-        with continue_trace(job.trace, "ask again", job_id=job.id):
+        with continue_trace(job.trace, "ask again", kind=SpanKind.INTERNAL, job_id=job.id):
             try:
                 future = self._dispatching.send_again(job, claim=lambda: self._claim(job))
             except TransportError as error:
@@ -96,13 +98,14 @@ class AskingAgain:
         for job, future in done:
             del self._under_way[job.id]
             error = future.exception()
-            if error is None:
-                taken.add(job.id)
-                log.warning("dispatcher.asked_again", job_id=job.id)
-            elif isinstance(error, TransportError):
-                self._refused(job, error)
-            else:
-                log.warning("dispatcher.not_asked_again", job_id=job.id, exc_info=error)
+            with inside_trace(job.trace):
+                if error is None:
+                    taken.add(job.id)
+                    log.warning("dispatcher.asked_again", job_id=job.id)
+                elif isinstance(error, TransportError):
+                    self._refused(job, error)
+                else:
+                    log.warning("dispatcher.not_asked_again", job_id=job.id, exc_info=error)
         return taken
 
     def _refused(self, job: Job, error: TransportError) -> None:

@@ -19,7 +19,7 @@ from tenacity import (
 
 from headrace_common.circuit import CircuitState
 from headrace_common.contracts.jobs import JobStatus
-from headrace_common.jobs import Change, JobStore
+from headrace_common.jobs import Change, JobStore, Outcome
 from headrace_common.telemetry.messaging import MessagingSystem, begin_send, end_with, queue_of
 from headrace_common.telemetry.trace import inside_trace, trace_of
 from headrace_dispatcher.circuits import Circuits, at_fault, judge
@@ -133,6 +133,7 @@ class Bridge:
             # It waited here while others found out.
             return [at_fault(circuit)] * len(batch)
         started = time.perf_counter()
+        answers: list[Receipt | TransportError]
         try:
             # A call for several jobs is seen in the trace of the first.
             with inside_trace(batch[0].trace):
@@ -143,13 +144,8 @@ class Bridge:
             circuit.leave()
             raise
         judge(circuit, answers)
-        taken = [
-            (dispatch, answer)
-            for dispatch, answer in zip(batch, answers, strict=True)
-            if isinstance(answer, Receipt)
-        ]
-        if taken:
-            self._note([_taken(transport.name, *pair) for pair in taken])
+        answers = self._note(transport.name, batch, answers)
+        taken = [answer for answer in answers if isinstance(answer, Receipt)]
         _BATCH_ENTRIES.labels(transport=transport.name).observe(len(batch))
         _BATCH_SECONDS.labels(transport=transport.name).observe(time.perf_counter() - started)
         self._routing.attempted(transport.name, taken=len(taken), refused=len(batch) - len(taken))
@@ -158,8 +154,27 @@ class Bridge:
             _SENT.labels(transport=transport.name, lane=dispatch.lane, outcome=outcome).inc()
         return answers
 
-    def _note(self, changes: Sequence[Change]) -> None:
-        """Note what was taken, as soon as the database lets us.
+    def _note(
+        self,
+        name: TransportName,
+        batch: Sequence[Dispatch],
+        answers: Sequence[Receipt | TransportError],
+    ) -> list[Receipt | TransportError]:
+        """Note what was taken, and in the receipts that it was noted."""
+        changes = {
+            index: _taken(name, dispatch, answer)
+            for index, (dispatch, answer) in enumerate(zip(batch, answers, strict=True))
+            if isinstance(answer, Receipt)
+        }
+        outcomes = self._apply(list(changes.values())) if changes else []
+        noted = {index: outcome.applied for index, outcome in zip(changes, outcomes, strict=True)}
+        return [
+            replace(answer, noted=noted[index]) if isinstance(answer, Receipt) else answer
+            for index, answer in enumerate(answers)
+        ]
+
+    def _apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Change the rows, as soon as the database lets us.
 
         A receipt that is not noted means that its job is sent once more, so that it is kept over
         an outage as long as one can expect to end.
@@ -171,7 +186,7 @@ class Bridge:
             sleep=sleep_using_event(self._closing),
             reraise=True,
         )
-        patient(self._store.apply, changes)
+        return patient(self._store.apply, changes)
 
 
 def _taken(name: TransportName, dispatch: Dispatch, receipt: Receipt) -> Change:

@@ -20,6 +20,7 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore
 from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.trace import fail_span, note_status
 from headrace_dispatcher.bridge import Bridge
 from headrace_dispatcher.circuits import Circuits, at_fault
 from headrace_dispatcher.gate import DATABASE_AWAY, Gate
@@ -131,7 +132,7 @@ class Dispatching:
             return
         try:
             future, dispatch = self._submit(tried.route, tried.job)
-            future.result()
+            receipt = future.result()
         except TransportError as error:
             self._settle(tried, error)
         except DATABASE_AWAY:
@@ -141,6 +142,8 @@ class Dispatching:
             reason = f"an error of the dispatcher's own: {type(error).__name__}"
             self._settle(tried, TransportError(reason, retryable=True))
         else:
+            if receipt.noted:
+                note_status(tried.job.id, JobStatus.QUEUED_FOR_ANALYSIS)
             log.info("dispatcher.job_sent")
             self._routing.taken(tried.job, dispatch, tried.route)
 
@@ -220,6 +223,7 @@ class Dispatching:
     def _fail(self, job: Job, code: str, reason: str) -> None:
         message = f"Could not be handed to an analysis server: {reason}"
         log.error("dispatcher.job_failed", code=code, reason=reason)
+        fail_span(f"{code}: {reason}")
         self._store.apply(
             [
                 Change(

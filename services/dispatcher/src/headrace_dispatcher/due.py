@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
 from sqlalchemy import text
 
@@ -24,6 +25,7 @@ from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database
 from headrace_common.jobs import Change, JobStore
 from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.trace import note_status
 from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.retries import MAX_DELAY_SECONDS
 
@@ -94,6 +96,8 @@ class _DueJob:
     lane: Lane
     message_id: str
     trace: dict[str, str]
+    #: Whether it was scheduled, and is queued for the first time.
+    begins: bool = False
 
 
 class DueJobs:
@@ -154,7 +158,10 @@ class DueJobs:
     def _take_scheduled(self) -> list[_DueJob]:
         with self._database.begin() as session:
             rows = session.execute(_TAKE_SCHEDULED, {"most": _BATCH}).all()
-            jobs = [_DueJob(row.id, Lane(row.lane), str(uuid4()), row.trace) for row in rows]
+            jobs = [
+                _DueJob(row.id, Lane(row.lane), str(uuid4()), row.trace, begins=True)
+                for row in rows
+            ]
             outcomes = self._store.apply_in(session, [_begun(job) for job in jobs]) if jobs else []
         self._store.publish(outcomes)
         for row in rows:
@@ -162,7 +169,9 @@ class DueJobs:
         return jobs
 
     def _send(self, job: _DueJob) -> None:
-        with continue_trace(job.trace, "queue due job", job_id=job.id):
+        with continue_trace(job.trace, "queue due job", kind=SpanKind.INTERNAL, job_id=job.id):
+            if job.begins:
+                note_status(job.id, JobStatus.QUEUED)
             message = new_message(
                 dispatch_actor(job.lane),
                 job.lane.queue_name,

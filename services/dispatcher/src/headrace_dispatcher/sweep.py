@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import JsonValue
 from sqlalchemy import func, select, tuple_
@@ -27,9 +28,10 @@ from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database, Job
-from headrace_common.jobs import Change, Failure, JobStore
+from headrace_common.jobs import Change, Failure, JobStore, Outcome
 from headrace_common.shifts import Shift
 from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.trace import note_status
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.lookup import MessageLookup
 from headrace_dispatcher.recovery import Action, Recovery, plan_recovery
@@ -198,17 +200,19 @@ class Sweep:
             log.exception("dispatcher.job_not_recovered", job_id=batch[0][0].id)
             return []
         self._store.publish(outcomes)
-        for (job, plan), change in zip(acted, changes, strict=True):
-            self._tell(job, plan, change)
+        for (job, plan), change, outcome in zip(acted, changes, outcomes, strict=True):
+            self._tell(job, plan, change, outcome)
         return acted
 
-    def _tell(self, job: Job, plan: Recovery, change: Change) -> None:
+    def _tell(self, job: Job, plan: Recovery, change: Change, outcome: Outcome) -> None:
         """Send the message that the row knows by now.
 
         Row first: a message whose row does not know it would be taken for lost again, while a
         row whose message was never sent is found by a later round.
         """
-        with continue_trace(job.trace, "recover job", job_id=job.id):
+        with continue_trace(job.trace, "recover job", kind=SpanKind.INTERNAL, job_id=job.id):
+            if outcome.applied:
+                note_status(job.id, outcome.status)
             log.warning("dispatcher.job_recovered", code=plan.code, action=plan.action.value)
             if change.queue_message_id is not None:
                 lane = Lane(job.lane)

@@ -43,9 +43,11 @@ class Receipt:
 
     Attributes:
         metadata: for the job, such as `sqs_message_id`.
+        noted: whether the job's row says so; not where the job had gone on or ended meanwhile.
     """
 
     metadata: dict[str, JsonValue]
+    noted: bool = False
 
 
 class TransportError(Exception):

@@ -66,6 +66,7 @@ class ResultQueueConsumer:
             MaxNumberOfMessages=SQS_MAX_BATCH_ENTRIES,
             WaitTimeSeconds=self._wait_seconds,
             MessageAttributeNames=list(_TRACE_FIELDS),
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         if messages := answer.get("Messages", []):
             self._take_in(messages)
@@ -95,12 +96,15 @@ class ResultQueueConsumer:
     def _keep(self, session: Session, message: "MessageTypeDef", new: NewReport) -> Receipt | None:
         if not new.trace:  # it belongs to the job's own
             return _keep(session, message, new)
+        told = message.get("Attributes", {})
         with processing(
             new.trace,
             MessagingSystem.SQS,
             queue_of(self._queue_url),
             message_id=message.get("MessageId"),
+            sent_ms=int(told["SentTimestamp"]) if "SentTimestamp" in told else None,
             job_id=new.job_id,
+            attempt=int(told.get("ApproximateReceiveCount", "1")),
         ):
             return _keep(session, message, replace(new, trace=current_trace()))
 

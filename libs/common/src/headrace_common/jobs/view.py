@@ -8,6 +8,7 @@ from headrace_common.contracts.jobs import JobKind, JobStatus
 from headrace_common.contracts.lanes import Lane
 from headrace_common.db.models import Job
 from headrace_common.telemetry.secrets import deeply_without_url_values
+from headrace_common.telemetry.trace import trace_id_of
 
 
 class JobErrorView(BaseModel):
@@ -80,15 +81,9 @@ class JobView(BaseModel):
             error=JobErrorView(code=job.error_code, message=job.error_message or "")
             if job.error_code
             else None,
-            trace_id=_trace_id(job.trace.get("traceparent")),
+            trace_id=trace_id_of(job.trace),
             created_at=job.created_at,
             updated_at=job.updated_at,
             finished_at=job.finished_at,
             retain_until=job.retain_until,
         )
-
-
-def _trace_id(traceparent: str | None) -> str | None:
-    """Return the trace id of a W3C `traceparent`: version-traceid-parentid-flags."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) == 4 else None

@@ -6,7 +6,8 @@ OpenTelemetry's variables say so (see `tracer`).
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import structlog
 from opentelemetry import context as contexts
@@ -16,7 +17,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
+#: What messages carry: names of W3C trace context.
+TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate"})
+
 _tracer = trace.get_tracer("headrace")
+#: Shared by all threads that work on one request, where `gathering_facts` surrounds it.
+_facts: Final[ContextVar[dict[str, str] | None]] = ContextVar("headrace_facts", default=None)
 
 
 def is_recording() -> bool:
@@ -38,6 +44,12 @@ def trace_id() -> str | None:
     """Return the current trace id as 32 hexadecimal digits."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def trace_id_of(fields: Mapping[str, str]) -> str | None:
+    """Return the trace id of W3C fields: version-traceid-parentid-flags."""
+    parts = fields.get("traceparent", "").split("-")
+    return parts[1] if len(parts) == 4 else None
 
 
 @contextmanager
@@ -91,9 +103,25 @@ def step(name: str, **about: Any) -> Iterator[Span]:
         yield span
 
 
+@contextmanager
+def gathering_facts() -> Iterator[dict[str, str]]:
+    """Gather what is noted within, on whichever thread, for who speaks of all of it at its end.
+
+    Context variables that a thread binds are lost with it.
+    """
+    facts: dict[str, str] = {}
+    token = _facts.set(facts)
+    try:
+        yield facts
+    finally:
+        _facts.reset(token)
+
+
 def note_job(job_id: str) -> None:
-    """Say whose job the current span is about."""
+    """Say whose job the current span is about, and the request that is being served."""
     trace.get_current_span().set_attribute("headrace.job_id", job_id)
+    if (facts := _facts.get()) is not None:
+        facts["job_id"] = job_id
 
 
 def note_status(job_id: str, status: str) -> None:
@@ -101,6 +129,11 @@ def note_status(job_id: str, status: str) -> None:
     trace.get_current_span().add_event(
         "headrace.job.status", {"headrace.job_id": job_id, "headrace.job.status": status}
     )
+
+
+def fail_span(reason: str) -> None:
+    """Say that what the current span is about did not succeed, though nothing was raised."""
+    trace.get_current_span().set_status(StatusCode.ERROR, reason)
 
 
 def note_error(error: BaseException, span: Span | None = None) -> None:
@@ -130,7 +163,7 @@ def own_attributes(about: Mapping[str, Any]) -> dict[str, AttributeValue]:
 def _fields(context: Context | None) -> dict[str, str]:
     carrier: dict[str, str] = {}
     propagate.inject(carrier, context)
-    return {key: carrier[key] for key in ("traceparent", "tracestate") if key in carrier}
+    return {key: carrier[key] for key in sorted(TRACE_FIELDS & carrier.keys())}
 
 
 def _links_from(parent: Context) -> list[Link]:

@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from headrace_common.telemetry.exporting import CleaningExporter
 from headrace_common.telemetry.sampling import sampler_from_environment
+from headrace_common.telemetry.trace import TRACE_FIELDS, context_of
 
 log = structlog.get_logger()
 
@@ -117,6 +118,18 @@ def _describe_aws_call(span: Span, service: str, _operation: str, params: dict[s
                 span.set_attribute(attribute, value)
     elif service == "sqs" and isinstance(entries := params.get("Entries"), list):
         span.set_attribute("messaging.batch.message_count", len(entries))
+        _link_to_messages(span, entries)
+
+
+def _link_to_messages(span: Span, entries: list[dict[str, Any]]) -> None:
+    """Link a call for several messages to those of other traces than its own."""
+    own = span.get_span_context().trace_id
+    for entry in entries:
+        carried = entry.get("MessageAttributes", {})
+        fields = {name: carried[name].get("StringValue") for name in TRACE_FIELDS & carried.keys()}
+        message = trace.get_current_span(context_of(fields)).get_span_context()
+        if message.is_valid and message.trace_id != own:
+            span.add_link(message)
 
 
 class _Batches(BatchSpanProcessor):

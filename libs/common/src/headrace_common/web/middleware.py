@@ -4,6 +4,7 @@ Pure ASGI: Starlette's BaseHTTPMiddleware breaks streaming responses and their c
 """
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -11,7 +12,13 @@ from opentelemetry.trace import SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_common.telemetry.metrics import HTTP_REQUESTS
-from headrace_common.telemetry.trace import continue_trace, is_recording, trace_id
+from headrace_common.telemetry.trace import (
+    continue_trace,
+    gathering_facts,
+    is_recording,
+    trace_id,
+)
+from headrace_common.web.problems import unexpected_problem
 
 log = structlog.get_logger()
 
@@ -46,11 +53,12 @@ class RequestContext:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status, current = time.perf_counter(), 500, trace_id()
+        has_begun = False
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, has_begun = message["status"], True
                 if current:
                     message["headers"] = [
                         *message.get("headers", ()),
@@ -59,13 +67,20 @@ class RequestContext:
             await send(message)
 
         structlog.contextvars.clear_contextvars()
-        try:
-            await self._app(scope, receive, send_and_note)
-        finally:
-            self._note(scope, status, time.perf_counter() - started)
+        with gathering_facts() as facts:
+            try:
+                await self._app(scope, receive, send_and_note)
+            except Exception:
+                # Here, where the log still knows the trace, and the answer can tell it.
+                log.exception("http.failed", **facts)
+                if has_begun:
+                    raise
+                await unexpected_problem()(scope, receive, send_and_note)
+            finally:
+                self._note(scope, status, time.perf_counter() - started, facts)
 
     @staticmethod
-    def _note(scope: Scope, status: int, seconds: float) -> None:
+    def _note(scope: Scope, status: int, seconds: float, facts: Mapping[str, str]) -> None:
         # The template, not the path: ids in labels would grow without bound.
         route = getattr(scope.get("route"), "path", "unmatched")
         # Likewise: a client may send any word as its method.
@@ -78,4 +93,5 @@ class RequestContext:
                 path=scope["path"],
                 status=status,
                 seconds=round(seconds, 4),
+                **facts,
             )

@@ -121,23 +121,23 @@ def install(app: FastAPI) -> None:
         problem = Problem(title=title, status=error.status_code, detail=error.detail, code=code)
         return _render(problem, error.headers)
 
-    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
-        log.error("http.failed", exc_info=error)
-        return _render(
-            Problem(
-                title="Internal error",
-                status=500,
-                detail="an unexpected error; it is logged under the request's trace id",
-                code="internal_error",
-            )
-        )
-
     app.add_exception_handler(HeadraceError, expected)
     for failure in (OperationalError, InterfaceError, PoolTimeoutError, BotoCoreError):
         app.add_exception_handler(failure, away)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
-    app.add_exception_handler(Exception, unexpected)
+
+
+def unexpected_problem() -> JSONResponse:
+    """Return what is said of an error that nobody expected; the middleware logs it."""
+    return _render(
+        Problem(
+            title="Internal error",
+            status=500,
+            detail="an unexpected error; it is logged under the request's trace id",
+            code="internal_error",
+        )
+    )
 
 
 def _render(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:

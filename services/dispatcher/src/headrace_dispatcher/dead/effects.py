@@ -164,7 +164,7 @@ class Effects:
 
     def _ask_again(self, doing: Doing) -> None:
         job = _job(doing)
-        with continue_trace(job.trace, "ask again", job_id=job.id):
+        with continue_trace(job.trace, "ask again", kind=SpanKind.INTERNAL, job_id=job.id):
             try:
                 asked = self._ask_job(job)
                 if asked is not None:

@@ -16,6 +16,7 @@ from headrace_common.contracts.schedules import (
 )
 from headrace_common.db import Firing, Schedule
 from headrace_common.telemetry.secrets import deeply_without_url_values, without_url_values
+from headrace_common.telemetry.trace import trace_id_of
 from headrace_dispatcher.scheduling.timing import Occurrence
 from headrace_dispatcher.scheduling.zones import is_zone
 
@@ -80,6 +81,11 @@ class FiringView(BaseModel):
     message_id: str | None
     job_id: str | None = Field(description="Of the job that it began")
     job_run: int | None
+    trace_id: str | None = Field(
+        description="Of what it did; a later run of a job goes on in the trace of that job, which "
+        "links to this one",
+        examples=["4bf92f3577b34da6a3ce929d0e0e4736"],
+    )
     result: dict[str, JsonValue] | None = Field(description="Of house-keeping: what it did")
     late_seconds: float = Field(description="From when it was due to when it was recorded")
     fired_at: datetime = Field(description="When it was recorded")
@@ -90,11 +96,12 @@ class FiringView(BaseModel):
     @classmethod
     def of(cls, firing: Firing, schedule_name: str) -> Self:
         """Show a firing of a schedule."""
-        names = cls.model_fields.keys() - {"schedule", "late_seconds"}
+        names = cls.model_fields.keys() - {"schedule", "late_seconds", "trace_id"}
         return cls.model_validate(
             {
                 **{name: getattr(firing, name) for name in names},
                 "schedule": schedule_name,
+                "trace_id": trace_id_of(firing.trace),
                 "reason": without_url_values(firing.reason) if firing.reason else None,
                 "result": deeply_without_url_values(firing.result) if firing.result else None,
                 "late_seconds": round((firing.fired_at - firing.due_at).total_seconds(), 3),

@@ -14,6 +14,7 @@ from typing import Final
 
 import redis
 import structlog
+from opentelemetry.trace import SpanKind
 from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Interval, Select, case, exists, func, literal, select
 
@@ -179,7 +180,7 @@ class CameraSweep:
         requeues = int(job.meta.get(REQUEUES, 0))
         lost = LostJob(JobStatus(job.status), requeues, readable=entry is not None)
         plan = plan_recovery(lost, self._limits)
-        with continue_trace(job.trace, "recover job", job_id=job.id):
+        with continue_trace(job.trace, "recover job", kind=SpanKind.INTERNAL, job_id=job.id):
             outcomes = self._changed(job, plan, entry)
             if outcomes:
                 log.warning("camera.job_recovered", action=plan.action.value, reason=plan.reason)
