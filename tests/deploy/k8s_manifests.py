@@ -13,6 +13,8 @@ import yaml
 
 K8S: Final = Path(__file__).parents[2] / "k8s"
 OVERLAYS: Final = tuple(sorted(path.name for path in (K8S / "overlays").iterdir()))
+#: The overlay in which everything is switched on, for tests.
+EVERYTHING: Final = "everything"
 
 #: What stands for Secrets whose form is looked at.
 _SECRETS: Final = {
@@ -45,6 +47,8 @@ def _rendered(folder: Path) -> bytes:
 
 def render(overlay: str) -> list[Manifest]:
     """Return every object of an overlay, a new copy each time."""
+    if overlay == EVERYTHING:
+        return render_folder(str(Path(__file__).with_name(EVERYTHING)))
     return render_folder(f"overlays/{overlay}")
 
 

@@ -224,6 +224,24 @@ def disruptions_are_limited(objects: list[Manifest]) -> Iterator[str]:
 
 
 @policy
+def routes_lead_somewhere(objects: list[Manifest]) -> Iterator[str]:
+    """Each route's Service and port exist, and a Gateway takes it whose name somebody gave."""
+    ports = {
+        (each["metadata"]["name"], port["port"])
+        for each in of_kind(objects, "Service")
+        for port in each["spec"]["ports"]
+    }
+    for route in of_kind(objects, "HTTPRoute"):
+        for parent in route["spec"]["parentRefs"]:
+            if "replaced" in parent.values():
+                yield f"{title(route)}: the overlay names no Gateway"
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                if (backend["name"], backend["port"]) not in ports:
+                    yield f"{title(route)}: no Service {backend}"
+
+
+@policy
 def ingresses_lead_somewhere(objects: list[Manifest]) -> Iterator[str]:
     """Each rule's host has a certificate, and its Service and port exist."""
     for ingress in of_kind(objects, "Ingress"):

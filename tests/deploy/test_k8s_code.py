@@ -4,11 +4,13 @@ import importlib
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from k8s_manifests import (
+    EVERYTHING,
     K8S,
     OVERLAYS,
     Manifest,
@@ -38,7 +40,10 @@ from headrace_gpu_preprocessor.settings import PreprocessorSettings
 
 ROOT: Final = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+#: What clients reach.
+WAYS_IN: Final = {"ingest-api", "results", "dispatcher", "gpu-preprocessor"}
+
+pytestmark = pytest.mark.parametrize("overlay", [*OVERLAYS, EVERYTHING])
 
 
 def test_every_process_accepts_its_settings(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +72,8 @@ def test_every_variable_is_a_setting(overlay: str) -> None:
 
 
 def test_what_an_overlay_proposes_is_a_setting(overlay: str) -> None:
-    text = (K8S / "overlays" / overlay / "core" / "servers.env").read_text()
+    folder = K8S / "overlays" / ("production" if overlay == EVERYTHING else overlay)
+    text = (folder / "core" / "servers.env").read_text()
     proposed = set(re.findall(r"^# (\w+)=", text, re.MULTILINE))
     known = set().union(*(names_of(each) for each in SETTINGS.values()))
     assert proposed <= known | vars(environment_variables).keys()
@@ -135,10 +141,10 @@ def _routes(service: str) -> set[str]:
 
 
 def test_outside_reaches_every_route_but_health(overlay: str) -> None:
-    for ingress in of_kind(render(overlay), "Ingress"):
-        [rule] = ingress["spec"]["rules"]
-        paths = [path["path"] for path in rule["http"]["paths"]]
-        routes = _routes(ingress["metadata"]["name"])
+    ways = dict(_ways_in(render(overlay)))
+    assert {name for _, name in ways} == (set() if overlay == "dev" else WAYS_IN)
+    for (_, name), paths in ways.items():
+        routes = _routes(name)
         outside = {
             route for route in routes if any(f"{route}/".startswith(f"{path}/") for path in paths)
         }
@@ -147,6 +153,17 @@ def test_outside_reaches_every_route_but_health(overlay: str) -> None:
         assert outside == routes - health
         for path in paths:
             assert any(f"{route}/".startswith(f"{path}/") for route in routes), path
+
+
+def _ways_in(objects: list[Manifest]) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """Yield the paths that are open to the outside, by what opens them."""
+    for each in of_kind(objects, "Ingress", "HTTPRoute"):
+        [rule] = each["spec"]["rules"]
+        if each["kind"] == "Ingress":
+            paths = [path["path"] for path in rule["http"]["paths"]]
+        else:
+            paths = [match["path"]["value"] for match in rule["matches"]]
+        yield (each["kind"], each["metadata"]["name"]), paths
 
 
 def test_queues_that_are_counted_are_ours(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:

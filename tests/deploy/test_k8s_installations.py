@@ -42,8 +42,8 @@ def _own(overlay: str) -> set[str]:
         own |= {data["remoteRef"]["key"] for data in secret["spec"]["data"]}
     for account in of_kind(objects, "ServiceAccount"):
         own |= set(account["metadata"].get("annotations", {}).values())
-    for ingress in of_kind(objects, "Ingress"):
-        own |= {rule["host"] for rule in ingress["spec"]["rules"]}
+    for route in of_kind(objects, "HTTPRoute"):
+        own |= set(route["spec"]["hostnames"])
     return own
 
 

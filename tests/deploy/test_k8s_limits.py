@@ -27,6 +27,8 @@ STOPS: Final = {
 }
 #: For what has a time of its own, and to close connections.
 STOP_MARGIN_SECONDS: Final = 30
+#: ingress-nginx keeps idle connections to a pod for so long (its upstream-keepalive-timeout).
+PROXY_IDLE_SECONDS: Final = 60
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -41,8 +43,21 @@ def test_a_pod_gets_the_time_that_its_stop_takes(
         settings = load(monkeypatch, objects, container)
         assert isinstance(settings, ProcessSettings)
         needed = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        needed += STOPS[name] * settings.shutdown_grace_seconds + STOP_MARGIN_SECONDS
+        needed += settings.drain_seconds + STOPS[name] * settings.shutdown_grace_seconds
+        needed += STOP_MARGIN_SECONDS
         assert pod_of(deployment)["spec"]["terminationGracePeriodSeconds"] >= needed, name
+
+
+def test_a_proxy_lets_go_of_a_connection_before_its_pod_does(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = render(overlay)
+    for ingress in of_kind(objects, "Ingress"):
+        name = ingress["metadata"]["name"]
+        settings = load(monkeypatch, objects, main_container(objects, name))
+        assert isinstance(settings, ProcessSettings)
+        assert settings.drain_seconds > PROXY_IDLE_SECONDS, name
+        assert settings.keep_alive_seconds > PROXY_IDLE_SECONDS, name
 
 
 def test_a_busy_pod_that_is_taken_away_ends_its_work(

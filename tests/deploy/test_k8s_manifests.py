@@ -7,17 +7,14 @@ import k8s_operations  # noqa: F401 - adds its policies
 import k8s_scaling
 import k8s_schemas
 import pytest
-from k8s_manifests import OVERLAYS, Manifest, named, render, render_folder
+from k8s_manifests import EVERYTHING, OVERLAYS, Manifest, named, render, render_folder
 from k8s_policies import POLICIES, Policy
-
-#: The overlay in which everything is switched on.
-WHOLE = "production"
 
 Change = Callable[[list[Manifest]], object]
 
 
 @pytest.mark.parametrize("version", k8s_schemas.VERSIONS)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, EVERYTHING])
 def test_every_object_is_valid(overlay: str, version: str) -> None:
     objects = render(overlay)
     assert [fault for each in objects for fault in k8s_schemas.faults(each, version)] == []
@@ -36,7 +33,7 @@ def test_the_monitoring_package_is_valid_and_can_be_applied() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, EVERYTHING])
 def test_every_policy_is_kept(overlay: str, policy: Policy) -> None:
     assert list(policy(render(overlay))) == []
 
@@ -51,10 +48,11 @@ def test_every_policy_is_kept(overlay: str, policy: Policy) -> None:
         lambda objects: _scaled(objects)["triggers"][0]["metadata"].update(listLength=5),
         lambda objects: _scaled(objects)["triggers"][0].update(type="rediss"),
         lambda objects: _first(objects, "ScaledObject").update(apiVersion="keda.sh/v1"),
+        lambda objects: _first(objects, "HTTPRoute")["spec"]["rules"][0].update(timeout="1s"),
     ],
 )
 def test_a_fault_makes_an_object_invalid(change: Change) -> None:
-    objects = render(WHOLE)
+    objects = render(EVERYTHING)
     change(objects)
     for version in k8s_schemas.VERSIONS:
         assert [fault for each in objects for fault in k8s_schemas.faults(each, version)] != []
@@ -92,6 +90,9 @@ def _planted() -> dict[str, Change]:
         "disruptions_are_limited": lambda objects: _first(objects, "PodDisruptionBudget")[
             "spec"
         ].update(maxUnavailable=0),
+        "routes_lead_somewhere": lambda objects: _first(objects, "HTTPRoute")["spec"]["rules"][0][
+            "backendRefs"
+        ][0].update(port=80),
         "ingresses_lead_somewhere": lambda objects: _first(objects, "Ingress")["spec"].pop("tls"),
         "one_scaler_at_most": lambda objects: _spec(objects).update(replicas=2),
         "queues_are_scaled_with_care": lambda objects: _scaled(objects).pop("fallback"),
@@ -112,13 +113,13 @@ def _planted() -> dict[str, Change]:
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
 def test_every_policy_sees_what_it_is_for(policy: Policy) -> None:
-    objects = render(WHOLE)
+    objects = render(EVERYTHING)
     _planted()[policy.__name__](objects)
     assert list(policy(objects)) != []
 
 
 def test_a_lane_of_another_database_is_seen() -> None:
-    objects = render(WHOLE)
+    objects = render(EVERYTHING)
     _scaled(objects)["triggers"][1]["metadata"]["databaseIndex"] = "3"
     assert list(k8s_scaling.redis_is_asked_as_it_wants(objects)) != []
 

@@ -18,7 +18,7 @@ INSIDE: Final = {
 }
 #: Who gets in from which other name space.
 INWARD: Final = {
-    **{(name, "ingress-nginx"): {"TCP http"} for name in APIS},
+    **{(name, "envoy-gateway-system"): {"TCP http"} for name in APIS},
     **{(name, "monitoring"): {"TCP http"} for name in PROCESSES},
 }
 #: What a workload reaches in other name spaces, or in networks by the overlay's name for them.
