@@ -37,10 +37,11 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_within_a_heartbeat(
     with bench.running(handler):
         child = wait_until(lambda: started.exists() and started.read_text())
         bench.receiver.unwanted.add(job_id)
-        cancelled = time.monotonic()
-        wait_until(bench.is_empty)
+        beats = len(bench.receiver.heartbeats)
         wait_until(lambda: not Path(f"/proc/{child}").exists())
-        assert time.monotonic() - cancelled < 3
+        wait_until(bench.is_empty)
+    # One may have been on its way already.
+    assert len(bench.receiver.heartbeats) - beats <= 2
     assert bench.receiver.of(job_id) == []
     assert bench.dead_letters() == 0
     pool.close()
@@ -107,7 +108,7 @@ def test_a_receiver_that_does_not_answer_holds_nobody_up(bench: Bench) -> None:
 
 def test_a_receiver_that_asks_for_patience_is_not_tried_before(bench: Bench) -> None:
     """And no further job is received while nobody could be told of its end."""
-    bench.receiver.retry_after = "2"
+    bench.receiver.retry_after = "5"
     times: list[float] = []
 
     def answer(_report: object) -> int:
@@ -124,7 +125,7 @@ def test_a_receiver_that_asks_for_patience_is_not_tried_before(bench: Bench) -> 
             server.accept(second)
         assert caught.value.retry_after is not None
         wait_until(lambda: len(times) == 2)
-    assert times[1] - times[0] >= 1.9
+    assert times[1] - times[0] >= 4.9
     assert [r.status for r in bench.receiver.of(first)] == ["completed"] * 2
 
 
@@ -145,7 +146,7 @@ def test_the_next_run_is_taken_over_http_while_the_last_one_ends(bench: Bench) -
 
     def handler(task: AnalysisTask) -> dict[str, object]:
         seen.append(task.request.callback_url)
-        go.wait(20)
+        go.wait(60)
         return {}
 
     with bench.running(handler, sqs_queue_url=None) as server:

@@ -110,7 +110,7 @@ def test_the_heartbeat_keeps_a_long_task(bench: Bench) -> None:
         return {}
 
     with bench.running(handler), bench.running(handler):
-        wait_until(lambda: bench.receiver.of(job_id, "completed"), seconds=30)
+        wait_until(lambda: bench.receiver.of(job_id, "completed"))
         wait_until(bench.is_empty)
     assert started == [1]
 
@@ -161,7 +161,7 @@ def test_a_signal_stops_it_gracefully(bench: Bench, tmp_path: Path, number: sign
     bench.send()
     with hanging_server(bench, tmp_path / "started") as process:
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         # Handed back at once, not after the visibility timeout.
         assert bench.counts(bench.queues.by_lane[Lane.NORMAL]) == (1, 0)
 
@@ -190,7 +190,7 @@ def test_a_failing_job_is_tried_three_times_then_reported_and_kept(bench: Bench)
 
     job_id = bench.send()
     with bench.running(handler):
-        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1)
     assert attempts == [1, 2, 3]
     (report,) = bench.receiver.of(job_id)
     assert report.body["error"]["code"] == "internal_error"
@@ -245,10 +245,10 @@ def test_a_second_message_of_a_finished_delivery_is_not_run_again(bench: Bench) 
         # The real server never forgets a deletion, so the id of another message stands in.
         other = bench.sqs.send_message(
             QueueUrl=bench.queues.by_lane[Lane.LOW], MessageBody=bench.request().body(),
-            DelaySeconds=1,
+            DelaySeconds=3,
         )  # fmt: skip
         source._finished[other["MessageId"]] = None
-        wait_until(lambda: bench.is_empty(Lane.LOW))
+        wait_until(lambda: bench.delayed(Lane.LOW) == 0 and bench.is_empty(Lane.LOW))
     assert len(runs) == 1
 
 
@@ -298,7 +298,7 @@ def test_a_report_that_never_arrives_leaves_the_message(bench: Bench) -> None:
     bench.receiver.answer = lambda _: 503
     job_id = bench.send()
     with bench.running(simple, report_retry_seconds=0.5):
-        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1)
     assert {report.status for report in bench.receiver.of(job_id)} == {"completed"}
 
 
@@ -307,7 +307,7 @@ def test_a_refused_report_is_not_repeated_but_the_job_is_kept(bench: Bench, stat
     bench.receiver.answer = lambda _: status
     job_id = bench.send()
     with bench.running(simple):
-        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1)
     assert len(bench.receiver.of(job_id)) == 3
 
 
@@ -329,7 +329,7 @@ def test_a_callback_elsewhere_is_never_called(bench: Bench) -> None:
 
     bench.send(callback_url=bench.receiver.url.replace("127.0.0.1", "localhost"))
     with bench.running(handler):
-        wait_until(lambda: bench.dead_letters() == 1, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 1)
     assert runs == []
     assert bench.receiver.calls == []
 
@@ -340,7 +340,7 @@ def test_a_malformed_message_goes_to_the_dead_letters(bench: Bench) -> None:
     partly = {"job_id": "partly", "webhook_url": f"{bench.receiver.url}?job_id=partly"}
     bench.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(partly))
     with bench.running(simple):
-        wait_until(lambda: bench.dead_letters() == 2, seconds=30)
+        wait_until(lambda: bench.dead_letters() == 2)
     reports = bench.receiver.of("partly", "failed")
     assert len({report.message_id for report in reports}) == 1
     assert reports[0].body["error"]["code"] == "bad_request"
@@ -367,7 +367,7 @@ def test_progress_does_not_wait_for_a_slow_receiver(bench: Bench) -> None:
 
     def answer(report: Report) -> int:
         if report.status == "processing":
-            release.wait(20)
+            release.wait(60)
         return 202
 
     bench.receiver.answer = answer
@@ -384,7 +384,7 @@ def test_progress_does_not_wait_for_a_slow_receiver(bench: Bench) -> None:
     with bench.running(handler):
         wait_until(lambda: bench.receiver.of(job_id, "completed"))
         release.set()
-    assert took[0] < 1
+    assert took[0] < 10, "it was sent a hundred times, and nobody answered once"
 
 
 def test_a_job_that_is_gone_stops_its_task(bench: Bench) -> None:
@@ -423,7 +423,7 @@ def test_a_task_that_ignores_its_limit_is_taken_over(bench: Bench) -> None:
 
     def hanging(task: AnalysisTask) -> dict[str, object]:
         attempts.append(task.attempt)
-        hung.wait(30)
+        hung.wait(60)
         task.check()
         return {}
 

@@ -31,7 +31,8 @@ def wait_until(
     Args:
         look: how to look.
         right: whether what was seen is what is waited for; by default whether it is true.
-        seconds: how long to wait at most.
+        seconds: how long to wait at most; by default for as long as a machine of CI that is busy
+            with other tests may take, which costs nothing where it is right before.
 
     Raises:
         AssertionError: it was not right in time; the message has what was seen last.
