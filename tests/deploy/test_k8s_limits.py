@@ -27,7 +27,8 @@ STOPS: Final = {
 }
 #: For what has a time of its own, and to close connections.
 STOP_MARGIN_SECONDS: Final = 30
-#: ingress-nginx keeps idle connections to a pod for so long (its upstream-keepalive-timeout).
+#: nginx and AWS' load balancers keep idle connections to a pod for so long by default; Envoy
+#: lets go of them at once where a pod is taken away.
 PROXY_IDLE_SECONDS: Final = 60
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -52,8 +53,9 @@ def test_a_proxy_lets_go_of_a_connection_before_its_pod_does(
     overlay: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = render(overlay)
-    for ingress in of_kind(objects, "Ingress"):
-        name = ingress["metadata"]["name"]
+    behind = {each["metadata"]["name"] for each in of_kind(objects, "HTTPRoute", "Ingress")}
+    assert len(behind) == (0 if overlay == "dev" else 4)
+    for name in behind:
         settings = load(monkeypatch, objects, main_container(objects, name))
         assert isinstance(settings, ProcessSettings)
         assert settings.drain_seconds > PROXY_IDLE_SECONDS, name
