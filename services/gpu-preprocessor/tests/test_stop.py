@@ -1,6 +1,8 @@
 """The service as it is run: what a stop does while requests and jobs are under way."""
 
 import asyncio
+import http.client
+import io
 import os
 import signal
 import socket
@@ -14,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 from stream_harness import PASSWORD, Bench
 
@@ -27,6 +30,7 @@ from headrace_gpu_preprocessor.on_demand.settings import OnDemandSettings
 from headrace_gpu_preprocessor.simulate import HlsServer
 from headrace_gpu_preprocessor.video import ReadLimits
 from headrace_local.ports import reserve_port
+from headrace_local.pytest_plugin import LocalServers
 from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
@@ -43,7 +47,7 @@ def env_text(value: Any) -> str:
 class Service:
     """The process, by its environment."""
 
-    def __init__(self, bench: Bench, swift: SwiftSettings, log: Path) -> None:
+    def __init__(self, bench: Bench, swift: SwiftSettings, log: Path, **changes: str) -> None:
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
@@ -60,6 +64,7 @@ class Service:
             "GPU_MEMORY_GUARD": "false",
             "LEGACY_OPEN_ENDPOINTS": "true",
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
+            **changes,
         }
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -120,6 +125,36 @@ def test_a_stop_takes_nothing_new_and_has_one_deadline_for_all(
     [pending] = bench.redis.xpending_range(bench.stream, "workers", "-", "+", 10)
     assert (pending["message_id"], pending["consumer"]) == (first[0], "handed-back")
     assert pending["times_delivered"] == 0
+
+
+@pytest.mark.parametrize("redis_server", ["valkey"], indirect=True)
+def test_a_request_that_came_in_before_the_stop_is_answered(
+    bench: Bench, swift_settings: SwiftSettings, local_servers: LocalServers, tmp_path: Path
+) -> None:
+    changes = {"DATABASE_URL": local_servers.database_url, "SHUTDOWN_GRACE_SECONDS": "60"}
+    service = Service(bench, swift_settings, tmp_path / "service.log", **changes)
+    file = io.BytesIO()
+    Image.new("RGB", (320, 180)).save(file, "JPEG")
+    picture = file.getvalue()
+    head = (
+        "POST /api/v1/damage-detection/image HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {local_servers.api_key}\r\n"
+        f"content-type: image/jpeg\r\ncontent-length: {len(picture)}\r\n\r\n"
+    )
+    try:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
+            client.sendall(head.encode())
+            wait_until(service.status)
+            service.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: b"stream.stopping" in service.log.read_bytes(), seconds=60)
+            client.sendall(picture)
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.headers["connection"]) == (200, "close"), answer.read()
+        assert service.process.wait(60) == 0
+    finally:
+        service.process.kill()
+        service.process.wait()
 
 
 def test_requests_that_wait_are_sent_away_and_one_that_hangs_is_left(guard: NetGuard) -> None:

@@ -90,6 +90,22 @@ class ProcessSettings(SettingsGroup):
     shutdown_grace_seconds: float = Field(
         default=30, gt=0, description="Time that work under way gets to finish at a stop"
     )
+    drain_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=600,
+        description="Before that, at most: requests are served on, each answer asks its client to "
+        "connect anew (elsewhere), and connections that nobody uses are left open. Ends with the "
+        "last connection. Above the time for which clients keep idle ones; 0 where there is no "
+        "other replica",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3_600,
+        description="An idle connection is closed after that. Above what clients and proxies in "
+        "front keep theirs for (nginx and AWS' load balancers 60), or they use it just then",
+    )
     build_revision: str = Field(
         default="unknown",
         pattern=r"^[\w.-]{1,64}$",

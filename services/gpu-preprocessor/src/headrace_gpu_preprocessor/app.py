@@ -49,8 +49,6 @@ def build_app(settings: PreprocessorSettings) -> FastAPI:
         json_metrics=json_metrics,
         lifespan=lifespan,
     )
-    # `web.serve` replaces it by the event that it sets when the server stops.
-    app.state.stopping = asyncio.Event()
     app.state.authenticator = Authenticator(
         process.key_database, legacy_open=settings.legacy_open_endpoints
     )

@@ -39,8 +39,8 @@ class PreprocessorProcess:
         self.key_database = (
             None if keys is None else Database(keys, application_name="headrace-gpu-preprocessor")
         )
-        self._stopping = threading.Event()
-        self._deadline = 0.0
+        self._deadline: float | None = None
+        self._closing = threading.Event()
         self._guard = MemoryGuard(choose_probe(settings), settings)
         detector = load_detector(settings)
         self._decoders = DecoderPool()
@@ -88,18 +88,20 @@ class PreprocessorProcess:
         self.consumer.start()
 
     def ask_to_stop(self) -> None:
-        """Take nothing new; what runs gets SHUTDOWN_GRACE_SECONDS from now, then goes back."""
-        if self._stopping.is_set():
+        """Take no job more; what runs gets SHUTDOWN_GRACE_SECONDS from now, then goes back.
+
+        Requests are answered until `stop`: nobody hands those over to another process.
+        """
+        if self._deadline is not None:
             return
         grace = self._settings.shutdown_grace_seconds
         self._deadline = time.monotonic() + grace
-        self._stopping.set()
         self.consumer.ask_to_stop(grace_seconds=grace)
-        self.on_demand.ask_to_stop()
 
     def stop(self) -> None:
         """Stop, and wait for what runs for as long as `ask_to_stop` has left."""
         self.ask_to_stop()
+        self._closing.set()
         self.consumer.stop(grace_seconds=self._seconds_left)
         self.on_demand.close(timeout_seconds=self._seconds_left)
         # A job that was left behind may still upload.
@@ -112,9 +114,9 @@ class PreprocessorProcess:
 
     @property
     def _seconds_left(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
+        return max(0.0, (self._deadline or 0.0) - time.monotonic())
 
     def _admit(self) -> Admitted:
         return self._guard.admit(
-            ON_DEMAND_KIND, timeout=self._settings.on_demand_wait_seconds, stop=self._stopping
+            ON_DEMAND_KIND, timeout=self._settings.on_demand_wait_seconds, stop=self._closing
         )

@@ -1,6 +1,5 @@
 """The HTTP side of the service."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -34,8 +33,6 @@ def build_app(settings: ResultsSettings) -> FastAPI:
         ready=process.ready(),
         lifespan=lifespan,
     )
-    # `web.serve` replaces it by the event that it sets when the server stops.
-    app.state.stopping = asyncio.Event()
     app.state.authenticator = Authenticator(
         process.database, legacy_open=settings.legacy_open_endpoints
     )

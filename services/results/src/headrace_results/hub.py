@@ -68,12 +68,17 @@ class Hub:
     def subscribe(self, job_id: str) -> Subscription:
         """Begin to collect the news of a job.
 
+        While the process stops it ends at once: the client is told what there is, and resumes
+        elsewhere.
+
         Raises:
-            UnavailableError: too many streams are open, or the process stops.
+            UnavailableError: too many streams are open.
         """
-        if self._closed or self._clients >= self._limits.max_clients:
+        if self._clients >= self._limits.max_clients:
             raise UnavailableError("too many event streams are open here; try again")
         subscription = Subscription(job_id, capacity=self._limits.queue_events)
+        if self._closed:
+            subscription.end()
         self._subscriptions[job_id].add(subscription)
         self._count(+1)
         return subscription
@@ -87,7 +92,7 @@ class Hub:
         self._count(-1)
 
     def close(self) -> None:
-        """End every stream, and begin no other."""
+        """End every stream, and those that still come."""
         self._closed = True
         for subscription in self._all():
             subscription.end()

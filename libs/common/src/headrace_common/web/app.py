@@ -1,5 +1,6 @@
 """The FastAPI app that every service starts from."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ def create_app(
 ) -> FastAPI:
     """Make an app with problem+json errors, health, metrics, access log and closed CORS.
 
+    Its `state.stopping` is an `asyncio.Event` that `web.serve` sets when the stop begins.
+
     Args:
         settings: of the process.
         service: short name, for logs and health.
@@ -52,6 +55,7 @@ def create_app(
         },
         **options,
     )
+    app.state.stopping = asyncio.Event()
     problems.install(app)
     app.include_router(health_router(service, alive=alive, ready=ready, json_metrics=json_metrics))
     if settings.cors_allow_origins:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field
 
 log = structlog.get_logger()
 
+Status = Literal["ok", "degraded", "unavailable", "stopping"]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -41,7 +43,9 @@ class CheckView(BaseModel):
 class HealthView(BaseModel):
     """How a service is."""
 
-    status: Literal["ok", "degraded", "unavailable"]
+    status: Status = Field(
+        description="degraded: works, without something; stopping: send it nothing more"
+    )
     service: str
     checks: dict[str, CheckView]
 
@@ -80,10 +84,12 @@ def health_router(
 
     @router.get("/health/ready", responses={503: {"model": HealthView}})
     @router.get("/health", responses={503: {"model": HealthView}})
-    def readiness(response: Response) -> HealthView:
+    def readiness(request: Request, response: Response) -> HealthView:
         """Whether the process can take traffic, and how all that it needs is."""
         view = _run(service, [*alive, *ready])
-        if view.status == "unavailable":
+        if request.app.state.stopping.is_set():
+            view.status = "stopping"
+        if view.status in {"unavailable", "stopping"}:
             response.status_code = 503
         return view
 
@@ -106,7 +112,7 @@ def _asks_for_json(accept: str) -> bool:
 def _run(service: str, checks: Sequence[Check]) -> HealthView:
     views = {check.name: _probe(check) for check in checks}
     if any(view.required and not view.ok for view in views.values()):
-        status: Literal["ok", "degraded", "unavailable"] = "unavailable"
+        status: Status = "unavailable"
     else:
         status = "ok" if all(view.ok for view in views.values()) else "degraded"
     return HealthView(status=status, service=service, checks=views)
