@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -19,6 +19,22 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 3.0
 #: A service that asks for a longer pause is asked again all the same: the run has an end.
 _LONGEST_RETRY_AFTER_SECONDS: Final = 10.0
+
+
+class Asking(Protocol):
+    """How requests are sent to a service; by default patiently, see `Asker.ask`."""
+
+    def ask(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        patience: float,
+        not_known: Callable[[], None] = ...,
+        **request: Any,
+    ) -> httpx.Response | None:
+        """Send a request and return its answer; None if there was none."""
 
 
 class Asker:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from headrace_chaos.asking import Asker
+from headrace_chaos.asking import Asking
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.ledger import Entry, Ledger, Verdict
 from headrace_common import webhooks
@@ -28,7 +28,7 @@ class Deeds:
 
     endpoints: Endpoints
     ledger: Ledger
-    asker: Asker
+    asker: Asking
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""

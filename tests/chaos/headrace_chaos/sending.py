@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import redis
 
-from headrace_chaos.asking import Asker
+from headrace_chaos.asking import Asking
 from headrace_chaos.cameras import CLIP_SECONDS
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.ledger import Entry, Ledger
@@ -50,7 +50,7 @@ class Senders:
 
     endpoints: Endpoints
     ledger: Ledger
-    asker: Asker
+    asker: Asking
     run: str
     cameras: tuple[str, ...]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from headrace_chaos.asking import Asker
+from headrace_chaos.asking import Asking
 from headrace_chaos.endpoints import Endpoints
 from headrace_chaos.ledger import Entry, Ledger
 from headrace_chaos.plan import DirectEnd, PlannedJob
@@ -30,7 +30,7 @@ class DirectSender:
 
     endpoints: Endpoints
     ledger: Ledger
-    asker: Asker
+    asker: Asking
 
     def send(self, job: PlannedJob, data: bytes, promise: dict[str, Any]) -> str | None:
         """Send a recording, and return its job's id; None if it was not accepted."""
