@@ -44,8 +44,9 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_seconds
         log.info("process.draining", connections=len(self.server_state.connections))
-        while self.server_state.connections and not self.force_exit and loop.time() < until:
-            await asyncio.sleep(_LOOK_SECONDS)  # noqa: ASYNC110 - uvicorn has no event for it
+        # uvicorn has no event for any of it.
+        while self.server_state.connections and not self.force_exit and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
         log.info("process.drained", connections=len(self.server_state.connections))
 
 
