@@ -1,5 +1,6 @@
 """Whoever makes schedules on a running stack, and looks at what they fired."""
 
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -15,9 +16,9 @@ _LONG_SECONDS = 60
 class Planner:
     """Asks the dispatcher of a stack."""
 
-    def __init__(self, stack: LocalStack) -> None:
+    def __init__(self, stack: LocalStack, *, process: str = "dispatcher") -> None:
         key = {"authorization": f"Bearer {stack.state.api_key}"}
-        url = stack.state.endpoints["dispatcher_url"]
+        url = stack.process(process).url
         self._client = httpx.Client(base_url=url, headers=key, timeout=20)
 
     def close(self) -> None:
@@ -25,13 +26,15 @@ class Planner:
 
     def add(self, target: str, *, seconds: float = 1, **params: Any) -> str:
         """Make a schedule that fires every `seconds`, and return its name."""
+        return self._add({"type": "interval", "seconds": seconds}, target, params)
+
+    def add_at(self, at: datetime, target: str, **params: Any) -> str:
+        """Make a schedule that fires once, and return its name."""
+        return self._add({"type": "at", "at": at.isoformat()}, target, params)
+
+    def _add(self, trigger: dict[str, Any], target: str, params: dict[str, Any]) -> str:
         name = f"s-{uuid4().hex[:12]}"
-        body = {
-            "name": name,
-            "trigger": {"type": "interval", "seconds": seconds},
-            "target": target,
-            "params": params,
-        }
+        body = {"name": name, "trigger": trigger, "target": target, "params": params}
         answer = self._client.post("/schedules", json=body)
         assert answer.status_code == 201, answer.text
         return name

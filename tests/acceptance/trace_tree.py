@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from otlp_receiver import OtlpReceiver, SpanRecord
 from headrace_local.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "trace.md"
-_LINE = re.compile(r"(?P<indent> *)(?P<name>.+?) {2,}(?P<service>\S+) +(?P<kind>\S+) +\d.*")
+_LINE = re.compile(r"(?P<indent> *)(?P<name>.+?) {2,}(?P<service>\S+) +(?P<kind>\S+) +-?\d.*")
 
 
 @dataclass
@@ -67,7 +68,7 @@ def whole_tree(receiver: OtlpReceiver, trace: str, root_parent: str, *needed: st
         receiver: gets it.
         trace: its id.
         root_parent: id of the span that began it, which is not in it.
-        needed: names of spans, and statuses of the job, that must be there.
+        needed: names of spans, and statuses of the job, that must be there, as often as here.
     """
 
     def is_whole(spans: list[SpanRecord]) -> bool:
@@ -77,7 +78,7 @@ def whole_tree(receiver: OtlpReceiver, trace: str, root_parent: str, *needed: st
         sent = {span.span_id for span in spans if span.kind == "producer" or _is_webhook(span)}
         taken = {span.parent_id for span in spans if span.kind in {"consumer", "server"}}
         whole = {span.parent_id for span in spans} <= known and sent <= taken
-        return whole and {*needed} <= {*names, *statuses}
+        return whole and Counter(needed) <= Counter([*names, *statuses])
 
     spans = wait_until(lambda: receiver.of_trace(trace), is_whole, seconds=30)
     return tree_of(spans, root_parent=root_parent)
@@ -105,9 +106,15 @@ def show(tree: Node) -> None:
     sys.stdout.write(f"\n{render(tree)}\n")
 
 
-def documented(heading: str) -> set[tuple[tuple[str, str, str], ...]]:
-    """Return every path from the root, as names, services and kinds, that the page shows."""
-    block = PAGE.read_text().split(f"\n## {heading}\n")[1].split("```")[1].partition("\n")[2]
+def documented(heading: str, number: int = 0) -> set[tuple[tuple[str, str, str], ...]]:
+    """Return every path from the root, as names, services and kinds, that the page shows.
+
+    Args:
+        heading: of the section.
+        number: of the tree in it, from 0.
+    """
+    section = PAGE.read_text().split(f"\n## {heading}\n")[1]
+    block = section.split("```")[2 * number + 1].partition("\n")[2]
     paths: set[tuple[tuple[str, str, str], ...]] = set()
     open_path: list[tuple[str, str, str]] = []
     for line in block.splitlines():

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 #: Recovery of a dead worker's messages runs on this many of a million commands of a queue.
 #: The default of 1,000 took minutes in measurements, this takes ten seconds.
 _MAINTENANCE_CHANCE: Final = 100_000
+#: What a message is about, by the names of its arguments: for logs and spans.
+_BOUND: Final = ("job_id", "inbox_id", "firing_id")
 #: Dramatiq's dead letters are kept a week; the job's row says the same for longer.
 _DEAD_MESSAGE_TTL_MS: Final = 7 * 24 * 3600 * 1000
 #: A message that is not there any more must not come back: it would be taken for one that waits.
@@ -188,9 +190,7 @@ class MessageContext(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Enter the message's context."""
         stack = ExitStack()
-        bound = {
-            name: message.kwargs[name] for name in ("job_id", "inbox_id") if name in message.kwargs
-        }
+        bound = {name: message.kwargs[name] for name in _BOUND if name in message.kwargs}
         stack.enter_context(
             processing(
                 message.options.get("trace") or {},

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from headrace_common.contracts.schedules import FiringOrigin, FiringState, OverlapPolicy
 from headrace_common.db import Calendar, Firing, Schedule
 from headrace_common.telemetry import continue_trace, current_trace
+from headrace_common.telemetry.trace import own_attributes
 from headrace_dispatcher.scheduling.metrics import BROKEN, DRIFT, FIRINGS, MISFIRES
 from headrace_dispatcher.scheduling.plan import Plan, PlannedFiring, plan_firings, policy_of
 from headrace_dispatcher.scheduling.timing import timing_of
@@ -218,7 +219,12 @@ def _record(
 def _row(
     schedule: Schedule, planned: PlannedFiring, *, epoch: int, now: datetime
 ) -> dict[str, Any]:
-    with continue_trace({}, f"fire {schedule.target}", kind=SpanKind.PRODUCER):
+    with continue_trace(
+        {},
+        f"fire {schedule.target}",
+        kind=SpanKind.PRODUCER,
+        attributes=own_attributes({"schedule": schedule.name, "origin": planned.origin.value}),
+    ):
         trace = current_trace()
     return {
         "schedule_id": schedule.id,

@@ -15,7 +15,6 @@ import redis
 import structlog
 from dramatiq import Broker
 from dramatiq.brokers.redis import RedisBroker
-from opentelemetry.trace import SpanKind
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -40,7 +39,8 @@ from headrace_common.jobs import JobStore, NewJob, Outcome
 from headrace_common.jobs.camera_queue import cancel_jobs
 from headrace_common.jobs.cameras import camera_input, entry_for_camera, registered_camera
 from headrace_common.jobs.restart import JobRestarts, Restart
-from headrace_common.telemetry import continue_trace, current_trace
+from headrace_common.telemetry import current_trace
+from headrace_common.telemetry.trace import fail_span, note_job
 from headrace_common.worker import EmbeddedWorker
 from headrace_dispatcher.gate import DATABASE_AWAY
 from headrace_dispatcher.scheduling.overlap import OVERLAP, Cancelled, cancel_all, lock_earlier
@@ -168,10 +168,7 @@ class Performing:
         taken = _taken(session, firing)
         state = FiringState.FAILED
         try:
-            with (
-                continue_trace(firing.trace, f"fire {firing.target}", kind=SpanKind.INTERNAL),
-                session.begin_nested(),
-            ):
+            with session.begin_nested():
                 begun = begin(session, taken)
         except _StillOpenError as error:
             state, reason = FiringState.SKIPPED, f"{OVERLAP}: {error.detail}"
@@ -186,9 +183,12 @@ class Performing:
         else:
             firing.job_id, firing.job_run = begun.job_id, begun.run
             begun.cancelled = cancel_all(session, self._store, taken.earlier, by=taken.by)
+            note_job(begun.job_id)
             log.info("firing.begun", job_id=begun.job_id, run=begun.run)
             return begun
         log.warning("firing.not_begun", state=state, reason=reason)
+        if state is FiringState.FAILED:
+            fail_span(reason)
         self._firings.finish_in(session, firing.id, state=state, reason=reason)
         return state
 
