@@ -28,7 +28,7 @@ from headrace_local.waiting import wait_until
 from headrace_results.settings import ResultsSettings
 
 PATH = "/webhooks/analysis"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 def settings_of(env: dict[str, str]) -> ResultsSettings:
@@ -83,7 +83,7 @@ class Replica:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(timeout=30)
+                self._process.wait(timeout=60)
             finally:
                 self._process.kill()
                 self._process.wait()

@@ -126,7 +126,7 @@ def test_what_is_kept_of_a_job_is_told_some_time_after_its_end(bench: Bench, end
     failed = end_job(bench, JobStatus.FAILED)
     later = ended.walk(JobStatus.COMPLETED, tell_settled, after=600)
     later.run(a_shift())
-    assert ended.settled() == {}
+    assert done not in ended.settled(), "whatever others had that ended long ago"
     with bench.database.begin() as session:
         ago = Job.finished_at - timedelta(seconds=700)
         session.execute(update(Job).where(Job.id.in_([done, failed])).values(finished_at=ago))

@@ -46,7 +46,7 @@ def server(
     finally:
         client.close()
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 class Taker:
@@ -126,7 +126,7 @@ def test_what_a_frozen_server_handed_out_is_taken_as_soon_as_it_thaws(taker: Tak
     client = taker.streams.client
     port, process = client.get_connection_kwargs()["port"], int(client.info()["process_id"])
     impatient: redis.Redis = redis.Redis(
-        port=port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0), protocol=2
+        port=port, socket_timeout=1.5, retry=Retry(NoBackoff(), 0), protocol=2
     )
     taker.streams.client = impatient
     reader = taker.reader()

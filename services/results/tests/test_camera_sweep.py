@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
+from operator import eq
 from typing import Any
 
 import pytest
@@ -133,7 +135,8 @@ def test_a_flushed_redis_loses_no_job(bench: Bench, own: Streams) -> None:
     assert len(queued) == len(jobs), "each once, whichever replica sweeps"
     for entry_id, each in queued:
         job_id = each["jobId"]
-        assert bench.view(job_id).queue_message_id == entry_id
+        # The entry is there before the commit.
+        wait_until(partial(message_of, bench, job_id), partial(eq, entry_id))
         assert each["hls"] == HLS
         assert each["cctvId"] == fields[jobs.index(job_id)]["cctvId"]
     assert bench.view(jobs[0]).status is JobStatus.PROCESSING, "a status never moves back"
@@ -148,6 +151,10 @@ def test_a_flushed_redis_loses_no_job(bench: Bench, own: Streams) -> None:
             error={"code": "x", "message": "x"},
         )
     wait_until(lambda: all(bench.view(job_id).status is JobStatus.FAILED for job_id in jobs))
+
+
+def message_of(bench: Bench, job_id: str) -> str | None:
+    return bench.view(job_id).queue_message_id
 
 
 def bench_rows(bench: Bench, jobs: list[str]) -> list[str]:

@@ -39,7 +39,7 @@ def own_queues(sqs: "SQSClient") -> Iterator[tuple[str, str]]:
     dead = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
     redrive = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": "2"}
-    attributes: Any = {"VisibilityTimeout": "1", "RedrivePolicy": json.dumps(redrive)}
+    attributes: Any = {"VisibilityTimeout": "2", "RedrivePolicy": json.dumps(redrive)}
     url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     yield url, dead
     for queue in (url, dead):

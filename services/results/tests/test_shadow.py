@@ -120,6 +120,7 @@ def test_a_copy_reports_with_its_own_token_and_nobody_elses(
             f"{replica.url}{PATH}",
             params={"job_id": copied + SHADOW_SUFFIX, "token": token},
             json={"status": "failed", "error": {"code": "bad", "message": "no"}},
+            timeout=30,
         ).status_code
 
     assert post(bench.token(copied)) == 401

@@ -229,11 +229,9 @@ def due(session: Session, *, retry_seconds: float, limit: int) -> Sequence[int]:
 
 
 def note_failure(session: Session, inbox_id: int, outcome: str) -> None:
-    """Write down why a report was not applied."""
+    """Write down why a report was not applied; one that another has given up stays so."""
     session.execute(
-        update(InboxReport)
-        .where(InboxReport.id == inbox_id, InboxReport.applied_at.is_(None))
-        .values(outcome=outcome)
+        update(InboxReport).where(InboxReport.id == inbox_id, waiting()).values(outcome=outcome)
     )
 
 
