@@ -118,8 +118,8 @@ def test_a_line_carries_service_job_and_trace(capfd: pytest.CaptureFixture[str])
         assert trace_id() == _TRACE
         assert current_trace()["traceparent"].split("-")[1] == _TRACE
         structlog.get_logger().info("thing.done", count=3)
-    line = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert line["event"] == "thing.done"
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    (line,) = (line for line in lines if line["event"] == "thing.done")
     assert (line["service"], line["job_id"], line["trace_id"]) == ("test", "j1", _TRACE)
     assert line["count"] == 3
 

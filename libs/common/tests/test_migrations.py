@@ -41,7 +41,7 @@ def test_pods_wait_for_the_migration(local_servers: LocalServers) -> None:
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.5)
         upgrade(settings)
-        waiting.result(timeout=10)
+        waiting.result(timeout=60)
 
 
 def test_a_version_that_is_rolled_back_leaves_the_later_schema(

@@ -39,10 +39,10 @@ FROM generate_series(1, :jobs) AS g, LATERAL (SELECT CASE
 
 @pytest.fixture
 def many_jobs(database: Database, fresh_database: DatabaseSettings) -> Database:
-    with database.begin() as session:
-        session.execute(_FILL, {"jobs": JOBS, "queued": QUEUED})
+    # Without the time-outs of ours: it is much, and a machine may be slow.
     engine = create_engine(fresh_database.database_url.get_secret_value())
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(_FILL, {"jobs": JOBS, "queued": QUEUED})
         connection.execute(text("VACUUM ANALYZE jobs"))
     engine.dispose()
     return database

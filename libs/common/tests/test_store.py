@@ -189,7 +189,7 @@ def test_batches_that_overlap_do_not_deadlock(store: JobStore, database: Databas
 
     def work(turn: int) -> None:
         order = ids if turn % 2 else ids[::-1]
-        ready.wait(timeout=10)
+        ready.wait(timeout=60)
         for _ in range(10):
             store.apply(
                 [
@@ -232,12 +232,12 @@ def test_events_are_published_after_the_commit(
     client = redis.Redis.from_url(local_servers.redis_url, password=local_servers.redis_password)
     with client.pubsub() as subscription:  # type: ignore[no-untyped-call]  # redis-py's
         subscription.subscribe(EVENTS_CHANNEL)
-        assert subscription.get_message(timeout=5) is not None
+        assert subscription.get_message(timeout=30) is not None
         job_id = new_job(store, status=JobStatus.QUEUED)
         received: list[JobEvent] = []
         while len(received) < 3:
-            message = subscription.get_message(timeout=5)
-            assert message is not None, "no event within five seconds"
+            message = subscription.get_message(timeout=30)
+            assert message is not None, "no event within half a minute"
             event = JobEvent.model_validate_json(message["data"])
             if event.job_id == job_id:
                 received.append(event)

@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_said_at_the_start(
 def test_a_collector_that_is_away_holds_nobody_up() -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     told = float(run(f"{ON}\nimport time; print(time.time())", env))
-    assert time.time() - told < 8  # three seconds, where the exporter by itself takes ten
+    assert time.time() - told < 9  # three seconds, where the exporter by itself takes ten
 
 
 @pytest.mark.parametrize(

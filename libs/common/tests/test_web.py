@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -69,6 +70,10 @@ def url() -> Iterator[str]:
         thread.join()
 
 
+def _ask(method: str, url: str, **options: Any) -> httpx.Response:
+    return httpx.request(method, url, timeout=60, **options)
+
+
 def _whole(body: bytes) -> bytes:
     return body
 
@@ -83,7 +88,7 @@ def test_a_body_that_is_too_large_is_a_problem(
     url: str, sent: Callable[[bytes], bytes | Iterator[bytes]]
 ) -> None:
     body = b'{"text": "' + b"x" * MAX_JSON_BODY_BYTES + b'"}'
-    answer = httpx.post(f"{url}/notes", content=sent(body), headers=JSON)
+    answer = _ask("POST", f"{url}/notes", content=sent(body), headers=JSON)
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "too_large"
@@ -93,22 +98,24 @@ def test_a_body_that_is_too_large_is_a_problem(
 def test_a_body_within_the_limit_is_taken(url: str) -> None:
     body = b'{"text": "' + b"x" * (MAX_JSON_BODY_BYTES - 12) + b'"}'
     assert len(body) == MAX_JSON_BODY_BYTES
-    assert httpx.post(f"{url}/notes", content=body, headers=JSON).json() == MAX_JSON_BODY_BYTES - 12
+    assert (
+        _ask("POST", f"{url}/notes", content=body, headers=JSON).json() == MAX_JSON_BODY_BYTES - 12
+    )
 
 
 def test_who_reads_the_body_as_a_stream_sets_the_limit(url: str) -> None:
     body = b"x" * (3 * MAX_JSON_BODY_BYTES)
-    assert httpx.post(f"{url}/streams", content=body).json() == len(body)
+    assert _ask("POST", f"{url}/streams", content=body).json() == len(body)
 
 
 def test_a_body_that_nobody_reads_hides_no_answer(url: str) -> None:
     body = b"x" * (MAX_JSON_BODY_BYTES + 1)
-    assert httpx.post(f"{url}/nowhere", content=body).json()["code"] == "not_found"
-    assert httpx.request("GET", f"{url}/notes", content=body).json() == "nothing"
+    assert _ask("POST", f"{url}/nowhere", content=body).json()["code"] == "not_found"
+    assert _ask("GET", f"{url}/notes", content=body).json() == "nothing"
 
 
 def test_a_dead_part_is_503_and_is_told_by_its_kind_only(url: str) -> None:
-    answer = httpx.get(f"{url}/health/live")
+    answer = _ask("GET", f"{url}/health/live")
     assert answer.status_code == 503
     check = answer.json()["checks"]["thread"]
     assert (answer.json()["status"], check["ok"], check["error"]) == (
@@ -146,8 +153,8 @@ for query in ("job_id=j&token=s3cret&a=1", "token=s3cret"):
 def test_metrics_answer_json_only_where_the_service_has_it_and_it_is_asked(url: str) -> None:
     # What Prometheus itself sends: its formats, then anything.
     scraper = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1"
-    assert httpx.get(f"{url}/metrics", headers={"accept": "application/json"}).json() == COUNTERS
-    scraped = httpx.get(f"{url}/metrics", headers={"accept": scraper})
+    assert _ask("GET", f"{url}/metrics", headers={"accept": "application/json"}).json() == COUNTERS
+    scraped = _ask("GET", f"{url}/metrics", headers={"accept": scraper})
     assert scraped.headers["content-type"].startswith("text/plain")
     assert "headrace_http_request_duration_seconds" in scraped.text
 
