@@ -20,6 +20,7 @@ from headrace_local.process import marked_processes
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.servers import swift
 from headrace_local.state import StackState
+from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -56,12 +57,17 @@ def test_swift_keeps_objects_when_killed(servers: LocalServers) -> None:
     token = _token(servers.state)
     _put(token, "when-killed", b"value")
 
+    def listed() -> list[tuple[str, int]]:
+        found = _ask(token, "GET", params={"format": "json", "prefix": "when-"}).json()
+        return [(entry["name"], entry["bytes"]) for entry in found]
+
+    # The list follows an object at its own pace: Swift promises no more.
+    wait_until(lambda: listed() == [("when-killed", 5)])
     servers.kill("swift")
     servers.wait_ready("swift")
 
     assert _ask(token, "GET", "/when-killed").content == b"value"
-    listed = _ask(token, "GET", params={"format": "json", "prefix": "when-"}).json()
-    assert [(entry["name"], entry["bytes"]) for entry in listed] == [("when-killed", 5)]
+    assert listed() == [("when-killed", 5)]
 
 
 def test_tokens_outlive_a_kill_of_keystone_and_a_restart_of_both(servers: LocalServers) -> None:
@@ -84,7 +90,8 @@ def test_an_object_is_not_written_over_by_the_careful(servers: LocalServers) -> 
     url = f"{token.object_store_url}/{_CONTAINER}/once"
     headers = {"X-Auth-Token": token.text, "If-None-Match": "*"}
 
-    assert httpx.put(url, headers=headers, content=b"second").status_code == 412
+    refused = httpx.put(url, headers=headers, content=b"second", timeout=30)
+    assert refused.status_code == 412
     assert _ask(token, "GET", "/once").content == b"first"
 
 
@@ -100,7 +107,8 @@ def test_nobody_gets_in_without_a_token(servers: LocalServers) -> None:
     # The servers behind the proxy know no users; only the proxy may ask them.
     for part in ("account", "container", "object"):
         port = servers.state.ports[f"swift-{part}"]
-        assert httpx.get(f"http://127.0.0.1:{port}/d1/0/AUTH_x/c/o").status_code == 403
+        url = f"http://127.0.0.1:{port}/d1/0/AUTH_x/c/o"
+        assert httpx.get(url, timeout=30).status_code == 403
 
 
 def test_a_signed_link_opens_one_object_for_a_while(servers: LocalServers) -> None:
@@ -108,14 +116,14 @@ def test_a_signed_link_opens_one_object_for_a_while(servers: LocalServers) -> No
     _put(token, "linked", b"value")
     container = f"{token.object_store_url}/{_CONTAINER}"
     headers = {"X-Auth-Token": token.text, "X-Container-Meta-Temp-URL-Key": key}
-    httpx.post(container, headers=headers).raise_for_status()
+    httpx.post(container, headers=headers, timeout=30).raise_for_status()
 
     def link(name: str, seconds: int) -> httpx.Response:
         expires = int(time.time()) + seconds
         path = httpx.URL(f"{container}/linked").path
         signature = hmac.new(key.encode(), f"GET\n{expires}\n{path}".encode(), sha256).hexdigest()
         params = {"temp_url_sig": signature, "temp_url_expires": str(expires)}
-        return httpx.get(f"{container}/{name}", params=params)
+        return httpx.get(f"{container}/{name}", params=params, timeout=30)
 
     assert link("linked", 60).content == b"value"
     assert link("linked", -1).status_code == 401

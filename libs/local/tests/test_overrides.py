@@ -56,7 +56,7 @@ def test_settings_go_to_every_replica_and_not_onto_the_command_line(
         record = state.process(name)
         assert record is not None
         assert record.pid is not None
-        assert httpx.get(record.url).status_code == 200
+        assert httpx.get(record.url, timeout=30).status_code == 200
         environment = psutil.Process(record.pid).environ()
         assert environment["REDIS_PASSWORD"] == "of-my-own"
         assert environment["LOST_AFTER_SECONDS"] == "3"

@@ -134,7 +134,7 @@ def test_s3_gives_nothing_without_credentials(local_servers: LocalServers) -> No
     for port in (ports["s3-filer"], ports["s3"]):
         path = "/buckets" if port == ports["s3-filer"] else ""
         url = f"http://127.0.0.1:{port}{path}/{local_servers.s3_bucket}/secret"
-        answer = httpx.get(url, timeout=5)
+        answer = httpx.get(url, timeout=30)
         assert answer.status_code in {401, 403}
         assert b"value" not in answer.content
 

@@ -21,7 +21,7 @@ from headrace_local.errors import LocalStackError, NoStackError, StartFailedErro
 from headrace_local.process import marked_processes
 from headrace_local.pytest_plugin import LocalStack
 from headrace_local.servers.seaweedfs import SOCKETS
-from headrace_local.services import ServiceSpec
+from headrace_local.services import Service, ServiceSpec
 from headrace_local.state import Phase, ProcessState, StackState, find_stack
 from headrace_local.waiting import wait_until
 
@@ -48,7 +48,7 @@ def test_a_service_runs_on_the_servers_and_its_url_is_known(
     state = start_stack(servers=["valkey"], services=[HTTP_SERVICE]).state
 
     assert state.phase is Phase.READY
-    assert httpx.get(state.endpoints["files_url"]).status_code == 200
+    assert httpx.get(state.endpoints["files_url"], timeout=30).status_code == 200
     service = state.process("files")
     assert service is not None
     assert service.identity is not None
@@ -191,7 +191,7 @@ def test_a_recorded_pid_that_belongs_to_another_process_is_left_alone(
         control.down(directory)
 
         assert stranger.poll() is None
-        stranger.communicate(b"\n", timeout=10)
+        stranger.communicate(b"\n", timeout=60)
 
 
 def test_two_stacks_run_side_by_side(tmp_path: Path, start_stack: StartStack) -> None:
@@ -248,7 +248,7 @@ def _saved_queues(directory: Path) -> str:
 def test_sqs_messages_outlive_a_kill(directory: Path, start_stack: StartStack) -> None:
     state = start_stack(servers=["sqs"], services=False).state
     _send(state, "kept for certain")
-    wait_until(lambda: "kept for certain" in _saved_queues(directory), seconds=3)
+    wait_until(lambda: "kept for certain" in _saved_queues(directory), seconds=20)
 
     stack = LocalStack(directory)
     stack.kill("sqs")
@@ -329,7 +329,7 @@ def test_the_foreground_stack_stops_on_sigint(directory: Path) -> None:
     ) as foreground:
         wait_until(lambda: _phase(directory) is Phase.READY)
         foreground.send_signal(signal.SIGINT)
-        assert foreground.wait(timeout=20) == 0
+        assert foreground.wait(timeout=60) == 0
 
     assert _phase(directory) is Phase.STOPPED
     assert marked_processes(directory) == []
@@ -359,7 +359,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_children(
     wait_until(lambda: _phase(directory) is Phase.STOPPING)
     supervisor.terminate()  # a second one ends all grace
 
-    wait_until(lambda: not supervisor.is_running(), seconds=5)
+    wait_until(lambda: not supervisor.is_running(), seconds=Service.stop_grace / 2)
     assert marked_processes(directory) == []
 
 

@@ -72,9 +72,9 @@ class LocalStack:
             raise LocalStackError(f"{name} does not run")
         process.send_signal(number)
         if number == signal.SIGKILL:
-            process.wait(timeout=10)
+            process.wait(timeout=30)
 
-    def wait_ready(self, *names: str, timeout: float = 60) -> None:
+    def wait_ready(self, *names: str, timeout: float = 120) -> None:
         """Wait until processes run and are ready, after a kill for instance.
 
         Args:
