@@ -31,9 +31,9 @@ CHOSEN = [name for name in IMAGES if name in os.environ.get("IMAGES", ",".join(I
 RUN = [name for name in CHOSEN if name != "local"]
 #: Megabytes that an image may add to its base.
 LIMITS = {
-    "ingest-api": 150,
-    "dispatcher": 150,
-    "results": 150,
+    "ingest-api": 165,
+    "dispatcher": 165,
+    "results": 165,
     "gpu-preprocessor": 900,
     "speech-analysis-server": 500,
     "local": 600,
