@@ -54,8 +54,7 @@ def strict_api(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> It
         backend,
         tmp_path_factory.mktemp("ingest") / "log",
         MAX_UPLOAD_BYTES=str(12 * MIB),
-        UPLOAD_STALL_SECONDS="1",
-        MAX_CONCURRENT_UPLOADS="2",
+        UPLOAD_STALL_SECONDS="2",
         MAX_REFERENCE_BYTES="2000",
     )
     try:

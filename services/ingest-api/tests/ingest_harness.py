@@ -29,7 +29,7 @@ from headrace_ingest_api.settings import IngestSettings
 from headrace_local.ports import reserve_port
 from headrace_local.waiting import wait_until
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 BOUNDARY = b"headrace-test-boundary"
 
 
@@ -150,7 +150,7 @@ class IngestApi:
         self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
 
     def upload(self, token: str, content: bytes, **options: Any) -> httpx.Response:
         """Upload as most clients do."""

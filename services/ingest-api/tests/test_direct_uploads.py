@@ -294,7 +294,7 @@ def test_what_cannot_be_taken_is_refused_before_a_job_is_made(
     assert DirectClient(direct_api, "nobody", b"RIFF").open().status_code == 404
     assert direct_api.client.get("/direct-uploads/nothing").status_code == 404
     assert backend.jobs_of(token) == []
-    nobody = httpx.post(f"{direct_api.url}/tokens/{token}/direct-uploads", json={})
+    nobody = httpx.post(f"{direct_api.url}/tokens/{token}/direct-uploads", json={}, timeout=30)
     assert nobody.status_code == 401
 
 

@@ -134,7 +134,11 @@ class AwayOnce:
 
 @pytest.fixture
 def yard(backend: Backend) -> Yard:
-    return Yard(backend)
+    made = Yard(backend)
+    # What is due of other tests would be counted with what is due here.
+    made.purge()
+    made.expire(7 * DAY)
+    return made
 
 
 def test_a_recording_is_a_jobs_own_if_its_key_says_so() -> None:
@@ -215,7 +219,11 @@ def test_a_camera_job_goes_once_swift_has_nothing_of_it(yard: Yard) -> None:
     for _ in range(2):
         yard.purge()
         told: Any = redis.zrange(settled, 0, -1)
-        jobs = [SettledJob.model_validate_json(each) for each in told]
+        jobs = [
+            job
+            for job in map(SettledJob.model_validate_json, told)
+            if job.job_id in {job_id, unknown}
+        ]
         assert [(each.job_id, each.cctv_id, each.purged) for each in jobs] == [
             (job_id, "gate-3", True)
         ]

@@ -167,7 +167,8 @@ def test_each_scope_opens_its_routes_only(api: IngestApi, backend: Backend, toke
     def status(key: str | None, method: str, path: str) -> int:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         content = b"{}" if method in {"POST", "PATCH"} else None
-        return httpx.request(method, api.url + path, headers=headers, content=content).status_code
+        url = api.url + path
+        return httpx.request(method, url, headers=headers, content=content, timeout=30).status_code
 
     assert {status(None, *route) for route in reads + writes} == {401}
     assert {status(reader, *route) for route in writes} == {403}
