@@ -20,6 +20,7 @@ JOBS: Final = Group(
             " unless on (queue) (max by (queue) (headrace_queue_paused) == 1)",
             lasts="2m",
             severity=_PAGE,
+            board="overview",
             summary="{{ $labels.queue }}: a job has waited for {{ $value | humanizeDuration }}",
         ),
         Alert(
@@ -27,14 +28,17 @@ JOBS: Final = Group(
             expr="max by (queue) (headrace_queue_paused) == 1",
             lasts="4h",
             severity=_TICKET,
+            board="dispatcher",
             summary="{{ $labels.queue }} has been paused for four hours",
         ),
         Alert(
             name="HeadraceJobsStuck",
+            # Not `uploading`: whoever uploads directly to S3 has a day for it.
             expr="max by (status, lane) (headrace_oldest_job_age_seconds"
-            '{status=~"uploading|queuing|processing|queued_for_analysis"}) > 3600',
+            '{status=~"queuing|processing|queued_for_analysis"}) > 3600',
             lasts="5m",
             severity=_PAGE,
+            board="jobs",
             summary="{{ $labels.lane }}: a job has been {{ $labels.status }} for "
             "{{ $value | humanizeDuration }}",
         ),
@@ -43,6 +47,7 @@ JOBS: Final = Group(
             expr="max(headrace_jobs_overdue_seconds) > 120",
             lasts="2m",
             severity=_PAGE,
+            board="jobs",
             summary="A job should have been queued {{ $value | humanizeDuration }} ago",
         ),
         Alert(
@@ -50,6 +55,7 @@ JOBS: Final = Group(
             expr="time() - max(headrace_sweep_last_success_timestamp_seconds) > 600",
             lasts="2m",
             severity=_PAGE,
+            board="dispatcher",
             summary="Nobody has swept for {{ $value | humanizeDuration }}: lost jobs stay lost",
         ),
         Alert(
@@ -57,6 +63,7 @@ JOBS: Final = Group(
             expr="sum by (source) (increase(headrace_dead_letters_collected_total[30m])) > 5",
             lasts="1m",
             severity=_PAGE,
+            board="dispatcher",
             summary="{{ $labels.source }}: {{ $value | humanize }} dead letters in half an hour",
         ),
         Alert(
@@ -64,6 +71,7 @@ JOBS: Final = Group(
             expr="max(headrace_dead_letters_oldest_age_seconds) > 259200",
             lasts="10m",
             severity=_TICKET,
+            board="dispatcher",
             summary="Nobody has decided about a dead letter for {{ $value | humanizeDuration }}",
         ),
     ],
@@ -79,6 +87,7 @@ REPORTS: Final = Group(
             " and sum(increase(headrace_analysis_heartbeats_received_total[30m])) == 0",
             lasts="5m",
             severity=_PAGE,
+            board="speech-analysis-server",
             summary="Jobs go out, and for half an hour no analysis server has said anything",
         ),
         Alert(
@@ -86,6 +95,7 @@ REPORTS: Final = Group(
             expr="sum by (source, reason) (increase(headrace_reports_refused_total[15m])) > 10",
             lasts="5m",
             severity=_TICKET,
+            board="results",
             summary="Reports over {{ $labels.source }} are refused: {{ $labels.reason }}",
         ),
         Alert(
@@ -94,6 +104,7 @@ REPORTS: Final = Group(
             ' or max(headrace_reports_unapplied{state="poisoned"}) > 0',
             lasts="10m",
             severity=_TICKET,
+            board="results",
             summary="{{ $value }} reports are in the inbox and change no job",
         ),
         Alert(
@@ -101,6 +112,7 @@ REPORTS: Final = Group(
             expr="min by (job, instance) (headrace_sse_hub_connected) == 0",
             lasts="5m",
             severity=_TICKET,
+            board="results",
             summary="{{ $labels.instance }} hears no events: its streams live on polling",
         ),
     ],
@@ -115,6 +127,7 @@ SCHEDULER: Final = Group(
             " or (sum(headrace_scheduler_leader) or vector(0)) == 0",
             lasts="1m",
             severity=_PAGE,
+            board="scheduler",
             summary="Nobody drives the schedules: nothing fires",
         ),
         Alert(
@@ -124,6 +137,7 @@ SCHEDULER: Final = Group(
             " - min(min_over_time((headrace_scheduler_epoch > 0)[15m:15s])) > 4",
             lasts="1m",
             severity=_TICKET,
+            board="scheduler",
             summary="{{ $value | humanize }} leaders in a quarter of an hour",
         ),
         Alert(
@@ -131,6 +145,7 @@ SCHEDULER: Final = Group(
             expr="max(headrace_firings_pending_oldest_seconds) > 300",
             lasts="2m",
             severity=_PAGE,
+            board="scheduler",
             summary="A firing has waited for its message for {{ $value | humanizeDuration }}",
         ),
         Alert(
@@ -138,6 +153,7 @@ SCHEDULER: Final = Group(
             expr="sum(increase(headrace_schedules_broken_total[1h])) > 0",
             lasts="0m",
             severity=_TICKET,
+            board="scheduler",
             summary="A schedule was stopped, because its row makes no sense",
         ),
     ],
@@ -157,6 +173,7 @@ CAMERAS: Final = Group(
             " unless on () (sum(headrace_preprocessor_slots) > 0))",
             lasts="5m",
             severity=_PAGE,
+            board="gpu-preprocessor",
             summary="{{ $value | humanize }} camera jobs wait, and no slot works on one",
         ),
         Alert(
@@ -164,13 +181,19 @@ CAMERAS: Final = Group(
             expr="max by (instance) (headrace_preprocessor_memory_holding) == 1",
             lasts="15m",
             severity=_TICKET,
+            board="gpu-preprocessor",
             summary="{{ $labels.instance }}: jobs have waited for memory for a quarter of an hour",
         ),
         Alert(
             name="HeadraceStreamPendingOld",
-            expr="max(headrace_preprocessor_oldest_pending_age_seconds) > 3600",
+            # An entry's age counts from when it was put on the stream: less what those wait
+            # that nobody has yet, it is how long it has been in hand.
+            expr="max(headrace_preprocessor_oldest_pending_age_seconds)"
+            " - (max(headrace_queue_oldest_age_seconds"
+            '{queue!~"high_priority|audio_analysis|low_priority"}) or vector(0)) > 3600',
             lasts="5m",
             severity=_PAGE,
+            board="gpu-preprocessor",
             summary="An entry of the job stream has been worked on for "
             "{{ $value | humanizeDuration }}",
         ),
@@ -186,6 +209,7 @@ PARTS: Final = Group(
             '|speech-analysis-server"} == 0',
             lasts="3m",
             severity=_TICKET,
+            board="{{ $labels.job }}",
             summary="{{ $labels.job }} at {{ $labels.instance }} does not answer",
         ),
         Alert(
@@ -196,14 +220,17 @@ PARTS: Final = Group(
             ),
             lasts="2m",
             severity=_PAGE,
+            board="{{ $labels.job }}",
             summary="No replica of {{ $labels.job }} answers",
         ),
         Alert(
             name="HeadraceCircuitOpen",
-            expr="max by (job, dependency) (headrace_circuit_open) == 1",
+            # 0.5 while one call tries, which takes as long as a server that hangs lets it.
+            expr="max by (job, dependency) (headrace_circuit_open) > 0",
             lasts="2m",
             keeps="2m",
             severity=_PAGE,
+            board="{{ $labels.job }}",
             summary="{{ $labels.job }}: {{ $labels.dependency }} is at fault, and work waits",
         ),
         Alert(
@@ -213,6 +240,7 @@ PARTS: Final = Group(
             " / sum by (job, api) (rate(headrace_aws_request_duration_seconds_count[5m])) > 0.05",
             lasts="5m",
             severity=_TICKET,
+            board="{{ $labels.job }}",
             summary="{{ $labels.job }}: {{ $value | humanizePercentage }} of the calls to "
             "{{ $labels.api }} fail",
         ),
@@ -221,6 +249,7 @@ PARTS: Final = Group(
             expr="sum by (actor) (increase(headrace_messages_given_up_total[15m])) > 0",
             lasts="0m",
             severity=_TICKET,
+            board="dispatcher",
             summary="{{ $labels.actor }} gave up {{ $value | humanize }} messages",
         ),
         Alert(
@@ -228,6 +257,7 @@ PARTS: Final = Group(
             expr='sum by (side) (increase(headrace_rollbacks_total{by="guard"}[15m])) > 0',
             lasts="0m",
             severity=_PAGE,
+            board="dispatcher",
             summary="The guard took all jobs from {{ $labels.side }}",
         ),
         Alert(
@@ -235,6 +265,7 @@ PARTS: Final = Group(
             expr="max(headrace_rollout_version) - min(headrace_rollout_version) > 0",
             lasts="2m",
             severity=_TICKET,
+            board="dispatcher",
             summary="Dispatchers work by different versions of the roll-out",
         ),
         Alert(
@@ -242,6 +273,7 @@ PARTS: Final = Group(
             expr="max(headrace_storage_unknown) > 0",
             lasts="1h",
             severity=_TICKET,
+            board="ingest-api",
             summary="{{ $value }} objects in S3 belong to no job",
         ),
     ],

@@ -1,5 +1,6 @@
 """Panels, as short as this project wants them; the library writes them as Grafana reads them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
+    GraphThresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
     StackingMode,
@@ -36,6 +38,7 @@ _HEIGHT: Final = 8
 _STAT_HEIGHT: Final = 4
 #: Grafana's own for the shortest window in which a rate makes sense.
 RATE: Final = "[$__rate_interval]"
+_BY: Final = re.compile(r"by \((\w+)")
 
 
 class Unit(StrEnum):
@@ -75,6 +78,7 @@ class Graph:
         width: of 24.
         stacked: the series are parts of a whole.
         most: of the axis.
+        red_from: a dashed line is drawn there: above it somebody is to look.
     """
 
     title: str
@@ -84,6 +88,7 @@ class Graph:
     width: int = 8
     stacked: bool = False
     most: float | None = None
+    red_from: float | None = None
 
     def built(self) -> timeseries.Panel:
         """Return it as the library wants it."""
@@ -96,6 +101,9 @@ class Graph:
             panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
         if self.most is not None:
             panel = panel.max(self.most)
+        if self.red_from is not None:
+            style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
+            panel = panel.thresholds(_thresholds(red_from=self.red_from)).thresholds_style(style)
         for ref, query in zip("ABCDEFGH", self.queries, strict=False):
             panel = panel.with_target(query.built(ref, instant=False))
         return panel
@@ -115,19 +123,13 @@ class Number:
 
     def built(self) -> stat.Panel:
         """Return it as the library wants it."""
-        steps = [Threshold(value=None, color="green")]
-        if self.red_from is not None:
-            steps.append(Threshold(value=self.red_from, color="red"))
-        if self.green_from is not None:
-            steps = [
-                Threshold(value=None, color="red"),
-                Threshold(value=self.green_from, color="green"),
-            ]
-        thresholds = ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+        thresholds = _thresholds(red_from=self.red_from, green_from=self.green_from)
+        # Otherwise it is the very last point, which a scrape that is late leaves out.
+        reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
         panel = stat.Panel().title(self.title).description(self.meaning).unit(self.unit)
         panel = panel.datasource(_DATASOURCE).span(self.width).height(_STAT_HEIGHT)
         panel = panel.thresholds(thresholds).graph_mode(BigValueGraphMode.AREA)
-        panel = panel.color_mode(BigValueColorMode.VALUE)
+        panel = panel.color_mode(BigValueColorMode.VALUE).reduce_options(reduced)
         return panel.with_target(self.query.built("A", instant=False))
 
     @property
@@ -201,6 +203,17 @@ class Board:
         return JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n"
 
 
+def _thresholds(
+    *, red_from: float | None = None, green_from: float | None = None
+) -> ThresholdsConfig:
+    steps = [Threshold(value=None, color="green" if green_from is None else "red")]
+    if red_from is not None:
+        steps.append(Threshold(value=red_from, color="red"))
+    if green_from is not None:
+        steps.append(Threshold(value=green_from, color="green"))
+    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+
+
 def quantile(share: float, histogram: str, *by: str, where: str = "") -> str:
     """Return the expression of a quantile of a histogram."""
     labels = ", ".join(("le", *by))
@@ -219,4 +232,7 @@ def rate(counter: str, *by: str, where: str = "") -> str:
 
 def or_none(expr: str) -> str:
     """Return the expression of something that may not happen at all: that is 0, not a gap."""
-    return f"{expr} or vector(0)"
+    by = _BY.search(expr)
+    zero = f'label_replace(vector(0), "{by[1]}", "none", "", "")' if by else "vector(0)"
+    # `on ()`: only where there is nothing else, whatever its labels.
+    return f"{expr} or on () {zero}"

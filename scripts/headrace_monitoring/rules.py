@@ -41,6 +41,7 @@ class Alert:
         expr: true while there is anything in its answer.
         lasts: how long it must hold.
         summary: one line, with the labels that tell one case from another.
+        board: name of the dashboard on which to look first; may be a template, as the summary.
         keeps: how long it stays after the condition ended, against flapping.
     """
 
@@ -49,6 +50,7 @@ class Alert:
     lasts: str
     severity: Severity
     summary: str
+    board: str
     keeps: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +66,12 @@ class Alert:
             rule["keep_firing_for"] = self.keeps
         return rule | {
             "labels": {"severity": self.severity.value, **self.labels},
-            "annotations": {"summary": self.summary, "runbook": self.runbook},
+            "annotations": {
+                "summary": self.summary,
+                "runbook": self.runbook,
+                # As seen from Grafana's root.
+                "dashboard": f"/d/headrace-{self.board}",
+            },
         }
 
 

@@ -107,6 +107,7 @@ def _alerts() -> Iterator[Alert]:
         expr=" or ".join((_burn(14.4, "1h", "5m"), _burn(6, "6h", "30m"))),
         lasts="1m",
         severity=Severity.PAGE,
+        board="slo",
         summary="{{ $labels.slo }}: its budget for 30 days would be gone within 5",
     )
     yield Alert(
@@ -114,5 +115,6 @@ def _alerts() -> Iterator[Alert]:
         expr=" or ".join((_burn(3, "1d", "2h"), _burn(1, "3d", "6h"))),
         lasts="15m",
         severity=Severity.TICKET,
+        board="slo",
         summary="{{ $labels.slo }}: its budget does not last for 30 days",
     )

@@ -66,6 +66,8 @@ CASES: Final = (
     Case("HeadraceJobsStuck", {f'{_AGE}{{status="processing",lane="low"}}': "3601x20"}, 10, 1),
     Case("HeadraceJobsStuck", {f'{_AGE}{{status="queued",lane="low"}}': "3601x20"}, 10),
     Case("HeadraceJobsStuck", {f'{_AGE}{{status="processing",lane="low"}}': "3599x20"}, 10),
+    # A client has a day for a direct upload.
+    Case("HeadraceJobsStuck", {f'{_AGE}{{status="uploading",lane="low"}}': "7200x20"}, 10),
     Case("HeadraceJobsOverdue", {"headrace_jobs_overdue_seconds": "121x20"}, 5, 1),
     Case("HeadraceJobsOverdue", {"headrace_jobs_overdue_seconds": "119x20"}, 5),
     Case("HeadraceSweepStale", {"headrace_sweep_last_success_timestamp_seconds": "0x30"}, 15, 1),
@@ -216,6 +218,25 @@ CASES: Final = (
     Case(
         "HeadraceStreamPendingOld", {"headrace_preprocessor_oldest_pending_age_seconds": "60x20"}, 7
     ),
+    # Whatever is taken from a long backlog is old, and has only just been taken.
+    Case(
+        "HeadraceStreamPendingOld",
+        {
+            "headrace_preprocessor_oldest_pending_age_seconds": "7300x20",
+            'headrace_queue_oldest_age_seconds{queue="stream:preprocess"}': "7200x20",
+        },
+        7,
+    ),
+    Case(
+        "HeadraceStreamPendingOld",
+        {
+            "headrace_preprocessor_oldest_pending_age_seconds": "7300x20",
+            'headrace_queue_oldest_age_seconds{queue="stream:preprocess"}': "600x20",
+            'headrace_queue_oldest_age_seconds{queue="low_priority"}': "7200x20",
+        },
+        7,
+        1,
+    ),
     Case("HeadraceTargetDown", {'up{job="results",instance="a"}': "0x20"}, 5, 1),
     Case("HeadraceTargetDown", {'up{job="somebody-elses",instance="a"}': "0x20"}, 5),
     Case(
@@ -242,6 +263,13 @@ CASES: Final = (
         "HeadraceCircuitOpen",
         {'headrace_circuit_open{job="dispatcher",dependency="sqs",instance="a"}': "1x20"},
         4,
+        1,
+    ),
+    # A call that tries a server which hangs takes half of the time.
+    Case(
+        "HeadraceCircuitOpen",
+        {'headrace_circuit_open{job="dispatcher",dependency="sqs"}': "0 1 0.5 0.5 1 0.5 1 0.5"},
+        5,
         1,
     ),
     # It stays for two minutes, so that a call that tries does not end it.

@@ -18,7 +18,9 @@ SELECTOR = re.compile(r"(headrace_\w+|headrace:\w+:\w+)(?:\{([^}]*)\})?")
 LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 GROUPING = re.compile(r"(?:by|on)\s*\(([^)]*)\)")
 #: What Prometheus itself, or a rule, adds.
-ADDED = {"job", "instance", "le", "slo", "alertname", "alertstate", "version", "revision"}
+ADDED = {
+    *("job", "instance", "le", "slo", "alertname", "alertstate", "severity", "version", "revision"),
+}
 
 
 def expressions() -> Iterator[tuple[str, str]]:

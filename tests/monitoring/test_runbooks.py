@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headrace_monitoring.__main__ import PROJECT
+from headrace_monitoring.__main__ import GROUPS, PROJECT
 from headrace_monitoring.boards import BOARDS
-from headrace_monitoring.rules import RUNBOOKS
+from headrace_monitoring.rules import RUNBOOKS, Alert
 from typer.main import get_command
 
 from headrace.main import app
@@ -65,6 +65,19 @@ def faults_of(page: Path) -> list[str]:
     titles |= {row.title for board in BOARDS for row in board.rows}
     named = [*re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", text), *re.findall(r'"([A-Z][^"]+)"', text)]
     return faults + [f"no dashboard or panel {name}" for name in named if name not in titles]
+
+
+def test_a_runbook_names_the_dashboard_that_its_alert_leads_to() -> None:
+    titles = {board.name: board.title for board in BOARDS}
+    missing = []
+    for group in GROUPS:
+        for alert in group.rules:
+            # Where the alert says which service it is, the dashboard is that service's.
+            if isinstance(alert, Alert) and not alert.board.startswith("{{"):
+                text = (PROJECT / alert.runbook).read_text()
+                title = titles[alert.board]
+                missing += [] if f"*{title}*" in text else [f"{alert.name}: {title}"]
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -17,6 +17,17 @@ from headrace_monitoring.panels import (
 
 _SERVICES: Final = "ingest-api|dispatcher|scheduler|results|gpu-preprocessor|speech-analysis-server"
 _ENDED: Final = "headrace_job_duration_seconds"
+_STAGES: Final = 'status=~"queuing|processing|queued_for_analysis"'
+_SILENCE: Final = (
+    'sum(increase(headrace_dispatches_total{outcome="taken"}[30m]))'
+    " * ((sum(increase(headrace_reports_received_total[30m])) or vector(0))"
+    " + sum(increase(headrace_analysis_heartbeats_received_total[30m])) == bool 0)"
+)
+_STARVED: Final = (
+    "max(headrace_preprocessor_stream_lag) * (sum(headrace_preprocessor_slots_busy) == bool 0)"
+    ' or max(headrace_queue_jobs{state="waiting",'
+    'queue!~"high_priority|audio_analysis|low_priority"})'
+)
 
 BOARD: Final = Board(
     "overview",
@@ -76,6 +87,76 @@ BOARD: Final = Board(
             ],
         ),
         Row(
+            "Where it may stand still",
+            [
+                Number(
+                    "Longest in one stage",
+                    Query(f"max(headrace_oldest_job_age_seconds{{{_STAGES}}})"),
+                    Unit.SECONDS,
+                    "Of the audio jobs that are on their way; which stage: Timeline of jobs",
+                    red_from=3_600,
+                ),
+                Number(
+                    "Jobs sent into silence",
+                    Query(_SILENCE),
+                    Unit.COUNT,
+                    "Jobs that were sent in half an hour in which no analysis server said anything",
+                    red_from=6,
+                ),
+                Number(
+                    "Dead letters in half an hour",
+                    Query("sum(increase(headrace_dead_letters_collected_total[30m]))"),
+                    Unit.COUNT,
+                    "Somebody is called for more than five of one source",
+                    red_from=6,
+                ),
+                Number(
+                    "Camera jobs nobody takes",
+                    Query(_STARVED),
+                    Unit.COUNT,
+                    "They wait while no slot of any gpu-preprocessor works, or there is none",
+                    red_from=1,
+                ),
+                Number(
+                    "Circuits that are open",
+                    Query(
+                        "count(max by (job, dependency) (headrace_circuit_open) > 0) or vector(0)"
+                    ),
+                    Unit.COUNT,
+                    "What they lead to is at fault, and work waits for it",
+                    red_from=1,
+                ),
+                Number(
+                    "Since the last sweep",
+                    Query("time() - max(headrace_sweep_last_success_timestamp_seconds)"),
+                    Unit.SECONDS,
+                    "It finds what was lost",
+                    red_from=600,
+                ),
+            ],
+        ),
+        Row(
+            "Alerts",
+            [
+                Graph(
+                    "Alerts that fire, by name",
+                    [
+                        Query(
+                            or_none(
+                                "sum by (alertname, severity)"
+                                ' (ALERTS{alertstate="firing",alertname=~"Headrace.*"})'
+                            ),
+                            "{{alertname}} {{severity}}",
+                        )
+                    ],
+                    Unit.COUNT,
+                    "Since when each does; docs/runbooks has a page for each",
+                    width=24,
+                    stacked=True,
+                ),
+            ],
+        ),
+        Row(
             "Jobs",
             [
                 Graph(
@@ -96,7 +177,9 @@ BOARD: Final = Board(
                     "Oldest that waits, by queue",
                     [Query("max by (queue) (headrace_queue_oldest_age_seconds)", "{{queue}}")],
                     Unit.SECONDS,
-                    "Grows by a second each second where nothing is taken off a queue",
+                    "Grows by a second each second where nothing is taken off a queue. Dashed: "
+                    "somebody is called for the high lane; for the others at half an hour",
+                    red_from=120,
                 ),
                 Graph(
                     "Time until the end, 95th percentile",
@@ -147,8 +230,13 @@ BOARD: Final = Board(
                     "Requests answered with 5xx",
                     [
                         Query(
-                            "sum by (job) (rate(headrace_http_request_duration_seconds_count"
-                            f'{{status=~"5.."}}{RATE})) or vector(0)',
+                            or_none(
+                                rate(
+                                    "headrace_http_request_duration_seconds_count",
+                                    "job",
+                                    where='status=~"5.."',
+                                )
+                            ),
                             "{{job}}",
                         )
                     ],
