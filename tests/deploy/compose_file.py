@@ -41,6 +41,18 @@ PORTS: Final = {
     "keystone": 5000,
     "swift": 8080,
 }
+#: The local stack is told to be quick, for tests; containers have the services' own defaults.
+TUNED_FOR_TESTS: Final = {
+    "ANALYSIS_DEADLINE_SECONDS",
+    "ANALYSIS_HEARTBEAT_SECONDS",
+    "ANALYSIS_WAIT_SECONDS",
+    "CCTV_LOST_AFTER_SECONDS",
+    "FIRING_LOST_AFTER_SECONDS",
+    "LOST_AFTER_SECONDS",
+    "RETRY_BASE_SECONDS",
+    "STORAGE_DISCARD_RETRY_SECONDS",
+    "STORAGE_SCAN_SECONDS",
+}
 
 Compose = dict[str, Any]
 

@@ -20,6 +20,7 @@ from compose_file import (
     PROFILES,
     ROOT,
     SETTINGS,
+    TUNED_FOR_TESTS,
     Compose,
     environment_of,
     read,
@@ -28,6 +29,7 @@ from compose_file import (
 )
 from k8s_manifests import K8S, all_containers, render
 
+from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_local import tools
 from headrace_local.container import PORTS as CONTAINER_PORTS
 from headrace_local.credentials import Credentials
@@ -47,18 +49,6 @@ OF_PROFILE = {
     "cctv": IN_EVERY_HALF | {"keystone", "swift", "gpu-preprocessor"},
     "gpu": IN_EVERY_HALF | {"keystone", "swift", "gpu-preprocessor-cuda"},
     "observability": {"prometheus", "grafana"},
-}
-#: The local stack is told to be quick, for tests; containers have the services' own defaults.
-TUNED_FOR_TESTS = {
-    "ANALYSIS_DEADLINE_SECONDS",
-    "ANALYSIS_HEARTBEAT_SECONDS",
-    "ANALYSIS_WAIT_SECONDS",
-    "CCTV_LOST_AFTER_SECONDS",
-    "FIRING_LOST_AFTER_SECONDS",
-    "LOST_AFTER_SECONDS",
-    "RETRY_BASE_SECONDS",
-    "STORAGE_DISCARD_RETRY_SECONDS",
-    "STORAGE_SCAN_SECONDS",
 }
 #: What both say must be the same to the letter; all else is an address, a secret or a duration.
 SAME_VALUE = {
@@ -162,6 +152,7 @@ def test_services_are_told_the_same_as_by_headrace_up(
 
     assert set(ours) - known <= {"OTEL_EXPORTER_OTLP_ENDPOINT"}  # OpenTelemetry reads its own
     assert set(theirs) - set(ours) <= TUNED_FOR_TESTS
+    assert SAME_VALUE & known <= set(theirs)
     for name in SAME_VALUE & set(theirs):
         assert ours[name] == theirs[name], name
     for name, value in theirs.items():
@@ -178,7 +169,9 @@ def test_services_take_their_environment(
     for name, value in environment_of(whole["services"][service]).items():
         monkeypatch.setenv(name, value)
 
-    SETTINGS[service].load()
+    settings = SETTINGS[service].load()
+    if isinstance(settings, PreprocessorSettings):  # an empty list would be every public host
+        assert settings.hls_allowed_hosts == ("none.invalid",)
 
 
 @pytest.mark.parametrize("service", SETTINGS)

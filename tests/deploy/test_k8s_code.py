@@ -123,9 +123,9 @@ def test_urls_inside_lead_to_services_and_routes(overlay: str) -> None:
     env = environment_of(objects, main_container(objects, "dispatcher"))
     assert env["WEBHOOK_URL"] == f"http://{_address(objects, 'results')}/webhooks/analysis"
     assert "/webhooks/analysis" in _routes("results")
-    if env.get("USE_SQS_QUEUE") != "true":
-        address = _address(objects, "speech-analysis-server")
-        assert env["ANALYSIS_SERVER_URL"] == f"http://{address}/analyze"
+    # With SQS too: it is the other side of the roll-out, and the way back.
+    address = _address(objects, "speech-analysis-server")
+    assert env["ANALYSIS_SERVER_URL"] == f"http://{address}/analyze"
     analysis = environment_of(objects, main_container(objects, "speech-analysis-server"))
     assert analysis["CALLBACK_ALLOWED_HOSTS"] == _address(objects, "results")
 

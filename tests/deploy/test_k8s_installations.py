@@ -2,28 +2,41 @@
 
 import os
 import re
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 from typing import Final
 
 import pytest
 import yaml
+from compose_file import TUNED_FOR_TESTS
 from k8s_manifests import (
     K8S,
     Manifest,
     all_containers,
+    environment_of,
     named,
     of_kind,
     render,
     render_folder,
 )
-from k8s_settings import load, main_container
+from k8s_settings import SETTINGS, load, main_container, module_of, names_of
 
 from headrace_common.settings import DatabaseSettings
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
+from headrace_local.credentials import Credentials
+from headrace_local.environment import server_settings, service_settings
 
 #: Both are examples for one account.
 IN_THE_CLOUD: Final = ("production", "staging")
+#: Where AWS itself is asked, and roles are had instead of keys.
+OF_AWS: Final = {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL", "SQS_ENDPOINT_URL"),
+}
+#: What the local stack says and every installation may leave as it is.
+BY_DEFAULT: Final = {
+    *("OS_REGION_NAME", "REDIS_VISIBILITY_TIMEOUT", "SWIFT_CONTAINER", "SWIFT_UPLOAD_PREFIX"),
+}
 PAGE: Final = Path(__file__).parents[2] / "docs" / "how-to" / "kubernetes.md"
 
 
@@ -51,6 +64,18 @@ def test_installations_of_one_account_share_nothing() -> None:
     for one, other in combinations(IN_THE_CLOUD, 2):
         assert len(_own(one)) > 15
         assert _own(one) & _own(other) == set()
+
+
+@pytest.mark.parametrize("overlay", IN_THE_CLOUD)
+def test_processes_are_told_what_headrace_up_tells_them(overlay: str) -> None:
+    ports, secrets = defaultdict(lambda: 1), Credentials()
+    up = {**server_settings(ports, secrets), **service_settings(ports, secrets)}
+    objects = render(overlay)
+    for deployment in of_kind(objects, "Deployment"):
+        container = main_container(objects, deployment["metadata"]["name"])
+        known = up.keys() & names_of(SETTINGS[module_of(container)])
+        missing = known - environment_of(objects, container).keys()
+        assert missing <= TUNED_FOR_TESTS | OF_AWS | BY_DEFAULT, deployment["metadata"]["name"]
 
 
 @pytest.mark.parametrize("overlay", IN_THE_CLOUD)
