@@ -23,8 +23,10 @@ from headrace_common.errors import BadRequestError
 from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.errors import KeyInUseError, KeyReusedError
 
-#: A claim lasts so long unless renewed: what a client waits after a crash of ours.
-CLAIM_SECONDS: Final = 60.0
+#: A claim lasts so long unless renewed, which happens every five seconds: what a client that sends
+#: its request again waits after a crash of ours. One that ran out too early costs no job: whoever
+#: was slow finds the key taken before it accepts anything.
+CLAIM_SECONDS: Final = 20.0
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 #: The row found by a refused claim may be gone at the next look; then the claim is free again.
 _ATTEMPTS: Final = 3
