@@ -22,6 +22,7 @@ from headrace_common.contracts.schedules import (
 from headrace_common.db import Camera, Firing, Job, Schedule
 from headrace_common.jobs import Change
 from headrace_common.jobs.cameras import camera_entry
+from headrace_common.telemetry.trace import inside_trace
 from headrace_dispatcher.scheduling import performing
 from headrace_dispatcher.scheduling.performing import job_id_of
 
@@ -57,10 +58,8 @@ def test_a_registered_camera_is_looked_at(bench: FiringBench) -> None:
     name = bench.camera(region=region)
     schedule_id = bench.schedule("every-ten-minutes")
     firing_id = bench.fire(PREPROCESS, schedule_id, camera=name)
-    with bench.database.begin() as session:
-        trace = {"traceparent": _TRACEPARENT}
-        session.execute(update(Firing).where(Firing.id == firing_id).values(trace=trace))
-    bench.performing.preprocess(firing_id)
+    with inside_trace({"traceparent": _TRACEPARENT}):  # as its message carries it
+        bench.performing.preprocess(firing_id)
 
     firing = bench.firing(firing_id)
     assert (firing.state, firing.job_id, firing.job_run) == ("running", job_id_of(firing), 1)
