@@ -1,0 +1,66 @@
+"""One Deployment's work: how to give it more than it can do, and how to see who did it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from headrace_scaling.doings import Doing
+from headrace_scaling.scene import Scene
+
+
+class Work(ABC):
+    """Work that a Deployment's replicas share. Each kind is a class of its own.
+
+    Attributes:
+        deployment: its name in k8s/base.
+        service: its name in the fleet.
+        what: the pieces, in words.
+        needs: other services that must run, with their number of replicas.
+        each: pieces of a batch for each replica.
+        cores: share of a core that each replica is held to; None where it rather waits than works.
+            On few cores, more replicas of what is bound by CPU could not show anything otherwise.
+        settled_by: setting by which the pieces of a replica that was killed go on elsewhere.
+        is_once: whether a piece has one effect even if its replica is killed in the midst of it;
+            else it may have two, which its receiver tells apart.
+    """
+
+    deployment: ClassVar[str]
+    service: ClassVar[str]
+    what: ClassVar[str]
+    needs: ClassVar[Mapping[str, int]] = {}
+    each: ClassVar[int]
+    cores: ClassVar[float | None] = 0.15
+    settled_by: ClassVar[str]
+    is_once: ClassVar[bool] = True
+
+    def __init__(self, scene: Scene) -> None:
+        """Make it for a scene."""
+        self.scene = scene
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Make what must be there before the first batch."""
+
+    @abstractmethod
+    def feed(self, count: int) -> Sequence[str]:
+        """Give the replicas so many pieces, and return their ids; they may be done by then."""
+
+    @abstractmethod
+    def unfinished(self, items: Sequence[str]) -> int:
+        """Return how many pieces are not done, as the servers say, who outlive every replica."""
+
+    @abstractmethod
+    def doings(self) -> Sequence[Doing]:
+        """Return who did which piece, as the logs of all replicas say since their mark."""
+
+    @abstractmethod
+    def effects(self, items: Sequence[str]) -> int:
+        """Return how many effects they had in all, as the servers say: one each is right."""
+
+    @abstractmethod
+    def handed_over(self, items: Sequence[str], victim: str) -> Sequence[str]:
+        """Return the pieces that `victim` had in hand when it was killed, and others did."""
+
+    @property
+    def replicas(self) -> Sequence[str]:
+        """Names of all replicas that there may have been."""
+        return self.scene.fleet.names(self.service)
