@@ -68,7 +68,8 @@ def test_installations_of_one_account_share_nothing() -> None:
 
 @pytest.mark.parametrize("overlay", IN_THE_CLOUD)
 def test_processes_are_told_what_headrace_up_tells_them(overlay: str) -> None:
-    ports, secrets = defaultdict(lambda: 1), Credentials()
+    ports: dict[str, int] = defaultdict(lambda: 1)
+    secrets = Credentials()
     up = {**server_settings(ports, secrets), **service_settings(ports, secrets)}
     objects = render(overlay)
     for deployment in of_kind(objects, "Deployment"):
