@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from headrace_common.db import Database, upgrade
@@ -17,6 +18,15 @@ settings.register_profile(
     "headrace", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("headrace")
+
+# By default structlog draws the variables of every frame of a traceback, which takes seconds of a
+# core: long enough for the lease of a scheduler that logs one in a test's process to run out.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
