@@ -87,9 +87,16 @@ class Bench:
         return letters
 
     def only(self, **params: Any) -> dict[str, Any]:
-        """Bring letters in and return the one that there is, with all that is known of it."""
-        self.collect()
-        (letter,) = self.found(**params)
+        """Bring letters in and return the one that there is, with all that is known of it.
+
+        A dispatcher that runs may be bringing it in at the same time.
+        """
+
+        def look() -> list[dict[str, Any]]:
+            self.collect()
+            return self.found(**params)
+
+        (letter,) = wait_until(look)
         shown: dict[str, Any] = self.get(f"/dead-letters/{letter['id']}")
         return shown
 
@@ -199,7 +206,7 @@ class Bench:
 
     def received(self, url: str) -> list[dict[str, Any]]:
         answer = self.queues.client.receive_message(
-            QueueUrl=url, WaitTimeSeconds=2, MaxNumberOfMessages=10
+            QueueUrl=url, WaitTimeSeconds=20, MaxNumberOfMessages=10
         )
         return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 

@@ -1,7 +1,9 @@
 """Schedulers of a test's own on one database and one namespace of Redis, and schedules for them."""
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,6 +117,34 @@ class SchedulingBench:
     def execute(self, statement: str, **parameters: Any) -> None:
         with self.database.begin() as session:
             session.execute(text(statement), parameters)
+
+
+@contextmanager
+def measuring_lateness(bench: SchedulingBench) -> Iterator[Callable[[], float]]:
+    """Measure how late anybody is here who only waits and asks the database something.
+
+    A scheduler can be no better than that: what it is late by is held against it.
+
+    Yields:
+        What tells the most so far, in seconds.
+    """
+    over, pause, most = threading.Event(), 0.02, 0.0
+
+    def wait_and_ask() -> None:
+        nonlocal most
+        began = time.monotonic()
+        while not over.wait(pause):
+            bench.execute("SELECT 1")
+            began, before = time.monotonic(), began
+            most = max(most, began - before - pause)
+
+    thread = threading.Thread(target=wait_and_ask)
+    thread.start()
+    try:
+        yield lambda: most
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

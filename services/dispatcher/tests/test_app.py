@@ -12,9 +12,11 @@ import httpx
 import pytest
 from dispatcher_scene import Queues, Scene, running
 from pydantic import SecretStr
+from sqlalchemy import select
 
 from headrace_common import keys
 from headrace_common.contracts.lanes import Lane
+from headrace_common.db import Job
 from headrace_common.keys import Scope
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_local.ports import reserve_port
@@ -41,7 +43,7 @@ def process(settings: DispatcherSettings) -> Iterator[tuple[str, "subprocess.Pop
     finally:
         if child.poll() is None:
             child.terminate()
-            assert child.wait(timeout=30) == 0
+            assert child.wait(timeout=60) == 0
 
 
 def _started(settings: DispatcherSettings) -> tuple[str, "subprocess.Popen[bytes]"]:
@@ -127,18 +129,22 @@ def test_a_process_that_is_killed_loses_nothing(
     scene_with: Callable[..., Scene], queues: Queues
 ) -> None:
     scene = scene_with(dispatcher_threads=2, dramatiq_heartbeat_timeout_seconds=2)
-    ids = [scene.job() for _ in range(60)]
+    ids = [scene.job(enqueue=False) for _ in range(60)]
 
     def sent() -> int:
         return sum(scene.load(job_id).status == "queued_for_analysis" for job_id in ids)
 
-    with process(scene.settings) as (_, child):
+    with process(scene.settings) as (_, child), scene.database.begin() as session:
+        # It cannot be done with all of them before it dies: the last ones are not to be had.
+        session.execute(select(Job.id).where(Job.id.in_(ids[-2:])).with_for_update())
+        for job_id in ids:
+            scene.enqueue(job_id, Lane.NORMAL, scene.load(job_id).queue_message_id)
         wait_until(sent)
         child.kill()
-        child.wait(timeout=10)
+        child.wait(timeout=60)
     assert sent() < 60
     with process(scene.settings):
-        wait_until(sent, lambda count: count == 60, seconds=60)
+        wait_until(sent, lambda count: count == 60, seconds=120)
     bodies: list[str] = []
     while found := queues.receive(Lane.NORMAL):
         bodies += [json.loads(message["Body"])["job_id"] for message in found]
@@ -162,10 +168,12 @@ def test_a_job_that_kills_its_dispatcher_ends(
             connection, _ = server.accept()
             child.kill()
             connection.close()
-            child.wait(timeout=10)
+            child.wait(timeout=60)
     assert (scene.load(job_id).status, scene.load(job_id).deliveries) == ("processing", 1)
     with process(scene.settings):
-        job = wait_until(lambda: scene.load(job_id), lambda job: job.status == "failed", seconds=60)
+        job = wait_until(
+            lambda: scene.load(job_id), lambda job: job.status == "failed", seconds=120
+        )
     assert job.error_code == "poison_message"
 
 
@@ -185,7 +193,7 @@ def test_impossible_settings_stop_the_process_with_a_reason(
         env={"PATH": os.environ["PATH"], **environment(scene.settings, 0), name: value},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert child.returncode == 1

@@ -90,7 +90,7 @@ def test_a_job_that_analysis_servers_gave_back_too_often_is_asked_for_again(benc
     with running(bench.scene):
         wait_until(lambda: bench.status(job_id), lambda seen: seen == "queued_for_analysis")
         bench.receive_to_death(url)
-        letter = wait_until(lambda: bench.only(source="sqs", job_id=job_id))
+        letter = bench.only(source="sqs", job_id=job_id)
         assert (letter["code"], letter["attempts"], letter["run"]) == ("max_receives", 3, 1)
         assert letter["payload"]["attributes"]["priority"]["StringValue"] == "high"
         assert "token=[redacted]" in letter["payload"]["body"]["callback_url"]

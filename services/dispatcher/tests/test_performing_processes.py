@@ -27,7 +27,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture
 def lanes(scene_with: Callable[..., Scene]) -> tuple[Scene, FiringBench]:
     """A dispatcher, and firings for it."""
-    scene = scene_with(lost_after_seconds=0.01)
+    scene = scene_with(lost_after_seconds=0.001)
     return scene, FiringBench(scene.database, scene.settings, stream=scene.settings.redis_stream)
 
 

@@ -110,7 +110,7 @@ def served(settings: DispatcherSettings) -> Iterator[httpx.Client]:
     try:
         wait_until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
@@ -186,7 +186,7 @@ def test_a_share_goes_each_way_and_both_are_compared(rig_with: Callable[..., Rig
         assert (mine["sent"], mine["completed"], mine["failed"]) == (count, count, 0)
         assert mine["success_rate"] == 1
         assert mine["success_rate_low"] < 1
-        assert 0 <= mine["latency_p50_seconds"] <= mine["latency_p99_seconds"] < 30
+        assert 0 <= mine["latency_p50_seconds"] <= mine["latency_p99_seconds"] < 60
     assert not figures["verdict"]["sick"]
     with rig.scene.database.begin() as session:
         entry = audit.page(session, limit=1)[0][0]
@@ -278,8 +278,10 @@ def test_copies_go_to_the_other_side_and_touch_nothing(
     )
     assert (shown["transport"], shown["send_error"]) == ("sqs", None)
     assert rig.scene.load(ids[0]).transport == "http"
-    figures = rig.call("GET", "/rollout/comparison")
-    assert figures["shadow"]["sent"] == 12
+    # Each is noted after it was sent.
+    figures = wait_until(
+        lambda: rig.call("GET", "/rollout/comparison"), lambda seen: seen["shadow"]["sent"] == 12
+    )
     assert figures["sqs"]["sent"] == figures["sqs"]["attempts_taken"] == 0
 
 

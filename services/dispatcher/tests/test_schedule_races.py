@@ -9,6 +9,7 @@ import pytest
 from schedule_bench import Bench, bench
 
 from headrace_dispatcher.scheduling.firing import fire_due
+from headrace_local.waiting import wait_until
 
 __all__ = ["bench"]
 
@@ -26,34 +27,32 @@ def test_a_schedule_is_changed_again_and_again_while_it_fires(bench: Bench) -> N
     bench.create("a", trigger=EACH_SECOND[0], overlap="allow", calendar="holidays")
     first = bench.row("a").next_fire_at
     assert first is not None
-    over = threading.Event()
+    over, changes = threading.Event(), Counter[str]()
 
     def lead() -> None:
         while not over.is_set():
             with bench.database.begin() as session:
                 fire_due(session, epoch=1)
 
-    def change_trigger() -> int:
-        changes = 0
+    def change_trigger() -> None:
         while not over.is_set():
-            bench.patch("/schedules/a", trigger=EACH_SECOND[changes % 2])
-            changes += 1
-        return changes
+            bench.patch("/schedules/a", trigger=EACH_SECOND[changes["trigger"] % 2])
+            changes["trigger"] += 1
 
-    def change_calendar() -> int:
-        changes = 0
+    def change_calendar() -> None:
         while not over.is_set():
-            bench.put("/calendars/holidays", exceptions=["2020-02-29"] * (changes % 2))
-            changes += 1
-        return changes
+            days = ["2020-02-29"] * (changes["calendar"] % 2)
+            bench.put("/calendars/holidays", exceptions=days)
+            changes["calendar"] += 1
 
     with ThreadPoolExecutor() as threads:
         leader = threads.submit(lead)
         changers = [threads.submit(change_trigger), threads.submit(change_calendar)]
         over.wait((first - datetime.now(UTC)).total_seconds() + SECONDS)
+        wait_until(lambda: min(changes["trigger"], changes["calendar"]) > SECONDS)
         over.set()
-        leader.result()
-        assert all(changer.result() > SECONDS for changer in changers)
+        for thread in (leader, *changers):
+            thread.result()
     with bench.database.begin() as session:
         until = fire_due(session, epoch=1).now
 

@@ -172,7 +172,7 @@ def test_a_silent_sqs_holds_the_sweep_up_for_seconds_only(
         for _ in range(2):
             started = time.monotonic()
             scene.dispatcher.sweep.round()
-            assert time.monotonic() - started < 15
+            assert time.monotonic() - started < 45
         assert scene.dispatcher.lane_messages(Lane.NORMAL) == 1, "the others were not forgotten"
 
 

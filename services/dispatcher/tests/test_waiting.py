@@ -1,6 +1,5 @@
 """Jobs wait in their lanes and rows, and go on: paused lanes, lost answers, a database away."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -143,7 +142,7 @@ def test_a_dependency_that_answers_again_lets_its_jobs_go_on_at_once(scene: Scen
     with scene.database.begin() as session:
         session.execute(text("UPDATE jobs SET waiting_for = 'postgres'"))
     circuit.succeeded()
-    wait_until(lambda: scene.dispatcher.due.step() and waiting(scene), seconds=5)
+    wait_until(lambda: scene.dispatcher.due.step() and waiting(scene))
 
 
 def test_however_many_wait_for_a_dependency_are_let_go(
@@ -159,13 +158,12 @@ def test_however_many_wait_for_a_dependency_are_let_go(
     scene.dispatcher.due.step()
     circuit.succeeded()
     assert scene.dispatcher.due.step() == 0, "there is more"
-    wait_until(lambda: scene.dispatcher.due.step() and len(waiting(scene)) == 5, seconds=5)
+    wait_until(lambda: scene.dispatcher.due.step() and len(waiting(scene)) == 5)
 
 
 def test_without_a_database_messages_stay_in_their_lanes(
-    scene_with: Callable[..., Scene], local_servers: LocalServers, queues: Queues
+    scene: Scene, local_servers: LocalServers, queues: Queues
 ) -> None:
-    scene = scene_with(database_connect_timeout_seconds=1)
     ids = [scene.job() for _ in range(20)]
     client, namespace = scene.broker.client, scene.broker.namespace
     local_servers.stop("postgres")
