@@ -18,6 +18,7 @@ from headrace_results.settings import ResultsSettings
 from speech_analysis_server.settings import SpeechSettings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+GENERATOR: Final = ROOT / "scripts" / "compose_env.py"
 #: Compose's own program; the script beside Python swallows its exit status.
 _PROGRAM: Final = Path(compose.__file__).with_name("docker-compose")
 

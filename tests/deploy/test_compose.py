@@ -1,6 +1,5 @@
 """docker-compose.yml: valid to Compose itself, closed, and the contract of `headrace up`."""
 
-import json
 import re
 import shlex
 import stat
@@ -16,6 +15,7 @@ import pytest
 import redis
 import yaml
 from compose_file import (
+    GENERATOR,
     PORTS,
     PROFILES,
     ROOT,
@@ -30,7 +30,6 @@ from compose_file import (
 from k8s_manifests import K8S, all_containers, render
 
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
-from headrace_local import tools
 from headrace_local.container import PORTS as CONTAINER_PORTS
 from headrace_local.credentials import Credentials
 from headrace_local.files import package_file
@@ -38,7 +37,6 @@ from headrace_local.ports import reserve_port
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.servers.seaweedfs import SeaweedFS
 
-GENERATOR = ROOT / "scripts" / "compose_env.py"
 IN_EVERY_HALF = {"valkey", "postgres", "s3", "migrate", "buckets"} | {
     "ingest-api",
     "dispatcher",
@@ -64,26 +62,6 @@ SAME_VALUE = {
     "SWIFT_UPLOAD_PREFIX",
     "USE_SQS_QUEUE",
 }
-
-
-@pytest.fixture(scope="module")
-def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the generator writes."""
-    directory = tmp_path_factory.mktemp("compose")
-    program = "import compose_env; open('env', 'w').write(compose_env.new_secrets())"
-    subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        cwd=directory,
-        env={"PYTHONPATH": str(GENERATOR.parent)},
-    )
-    return directory / "env"
-
-
-@pytest.fixture(scope="module")
-def whole(env_file: Path) -> Compose:
-    """The file with all profiles."""
-    return read(env_file, [*PROFILES, "tools"])
 
 
 def all_profile_sets() -> list[tuple[str, ...]]:
@@ -254,55 +232,6 @@ def test_images_are_of_a_version_each_and_can_be_pinned_by_digest() -> None:
         default = re.fullmatch(r"\$\{HEADRACE_\w+_IMAGE:-[\w/]+:(v?\d[\w.]*)\}", image)
         assert default, name
         assert default[1] != "latest"
-
-
-def test_prometheus_asks_every_service() -> None:
-    configuration = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
-    jobs = [job["dns_sd_configs"][0] for job in configuration["scrape_configs"]]
-
-    assert {name for job in jobs for name in job["names"]} == set(SETTINGS)
-    assert {job["port"] for job in jobs} == {8000}
-    promtool = tools.ensure_prometheus() / "promtool"
-    checked = ["check", "config", "--syntax-only", "deploy/compose/prometheus.yml"]
-    subprocess.run([promtool, *checked], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-
-
-def test_grafana_is_given_its_source_and_a_folder_that_is_mounted(whole: Compose) -> None:
-    grafana = whole["services"]["grafana"]
-    provider = yaml.safe_load((ROOT / "deploy/compose/grafana-dashboards.yaml").read_text())
-    source = yaml.safe_load((ROOT / "deploy/compose/grafana-source.yaml").read_text())
-
-    mounted = {volume["target"] for volume in grafana["volumes"]}
-    assert provider["providers"][0]["options"]["path"] in mounted
-    assert urlsplit(source["datasources"][0]["url"]).netloc == "prometheus:9090"
-    for config in whole["configs"].values():
-        assert "content" in config or Path(config["file"]).is_file()
-    for name in ("prometheus", "grafana"):  # what Compose would make an empty folder of
-        volumes = whole["services"][name]["volumes"]
-        bound = [volume["source"] for volume in volumes if volume["type"] == "bind"]
-        assert bound
-        assert all(Path(source).exists() for source in bound)
-
-
-def test_every_dashboard_finds_the_source_that_is_provisioned() -> None:
-    source = yaml.safe_load((ROOT / "deploy/compose/grafana-source.yaml").read_text())
-    [prometheus] = source["datasources"]
-    assert prometheus["isDefault"] is True  # a variable without a value takes this one
-    dashboards = [
-        json.loads(path.read_text()) for path in (ROOT / "k8s/monitoring/dashboards").glob("*.json")
-    ]
-    assert len({each["uid"] for each in dashboards}) == len(dashboards) > 5
-    for dashboard in dashboards:
-        [variable] = [
-            each for each in dashboard["templating"]["list"] if each["type"] == "datasource"
-        ]
-        assert variable["query"] == prometheus["type"]
-        wanted = {"type": prometheus["type"], "uid": f"${{{variable['name']}}}"}
-        panels = [each for each in dashboard["panels"] if each["type"] not in {"row", "text"}]
-        assert panels, dashboard["title"]
-        for panel in panels:
-            asked = [panel, *panel["targets"]]
-            assert [each["datasource"] for each in asked] == [wanted] * len(asked), panel["title"]
 
 
 def test_images_have_the_names_that_the_manifests_have(whole: Compose) -> None:
