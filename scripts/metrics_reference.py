@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
 #: Every process, by the module that its `python -m` loads, without running it.
@@ -30,6 +31,61 @@ _UNITS: Final = {
 }
 
 
+#: Counters whose labels are known only when they count: what botocore or Swift is asked, codes of
+#: errors, classes of the model that is loaded, and what a broker, a circuit or a lane declares.
+_BEGIN_LATER: Final = frozenset(
+    {
+        "headrace_analysis_messages_received_total",
+        "headrace_aws_retries_total",
+        "headrace_circuit_opened_total",
+        "headrace_damages_total",
+        "headrace_firings_performed_total",
+        "headrace_messages_given_up_total",
+        "headrace_messages_retried_total",
+        "headrace_messages_sent_total",
+        "headrace_on_demand_requests_total",
+        "headrace_preprocessor_attempts_failed_total",
+        "headrace_preprocessor_clip_faults_total",
+        "headrace_preprocessor_dead_letters_total",
+        "headrace_preprocessor_dependency_faults_total",
+        "headrace_swift_requests_repeated_total",
+    }
+)
+
+
+#: Gauges of which each replica has a part.
+_SUMMED: Final = frozenset(
+    {
+        "headrace_analysis_slots",
+        "headrace_analysis_slots_busy",
+        "headrace_build_info",
+        "headrace_on_demand_requests_in_flight",
+        "headrace_preprocessor_slots",
+        "headrace_preprocessor_slots_busy",
+        "headrace_scheduler_leader",
+        "headrace_sse_clients",
+        "headrace_uploads_in_flight",
+    }
+)
+#: Gauges of which each replica speaks for itself.
+_EACH: Final = frozenset(
+    {
+        "headrace_circuit_open",
+        "headrace_preprocessor_dependency_holding",
+        "headrace_preprocessor_memory_estimate_bytes",
+        "headrace_preprocessor_memory_free_bytes",
+        "headrace_preprocessor_memory_holding",
+        "headrace_preprocessor_memory_promised_bytes",
+        "headrace_preprocessor_memory_total_bytes",
+        "headrace_preprocessor_paused",
+        "headrace_rollout_shadow_ratio",
+        "headrace_rollout_sqs_ratio",
+        "headrace_rollout_version",
+        "headrace_sse_hub_connected",
+    }
+)
+
+
 class Metric(NamedTuple):
     """A metric as the code declares it."""
 
@@ -44,16 +100,37 @@ class Metric(NamedTuple):
         stem = self.name.removesuffix("_total")
         return next((unit for end, unit in _UNITS.items() if stem.endswith(f"_{end}")), "")
 
+    @property
+    def over_replicas(self) -> str:
+        """How the figures of several replicas become one."""
+        if self.type != "gauge" or self.name in _SUMMED:
+            return "sum"
+        return "each" if self.name in _EACH else "max"
+
 
 def registered() -> list[Metric]:
-    """Return the metrics that the modules loaded so far declare."""
+    """Return the metrics that the modules loaded so far declare.
+
+    Raises:
+        ValueError: a counter has no series yet, and nothing here says why.
+    """
     found = {}
     for module in list(sys.modules.values()):
         for value in list(vars(module).values()):
             if isinstance(value, MetricWrapperBase):
                 metric = _metric(value)
                 found[metric.name] = metric
+                if isinstance(value, Counter) and metric.labels and not value._metrics:  # noqa: SLF001 - they have no public name
+                    _check_begins_later(metric.name)
     return sorted(found.values())
+
+
+def _check_begins_later(name: str) -> None:
+    if name not in _BEGIN_LATER:
+        raise ValueError(
+            f"{name} has no series until it counts: of one that begins at one, nobody sees that it "
+            "grew. Let it begin with `from_zero`, or say in _BEGIN_LATER why it cannot"
+        )
 
 
 def _metric(declared: MetricWrapperBase) -> Metric:
@@ -81,6 +158,9 @@ def _ask(module: str) -> list[Metric]:
 def metrics_page() -> str:
     """Return the page of all metrics."""
     found = by_process()
+    names = {metric.name for metrics in found.values() for metric in metrics}
+    if gone := (_SUMMED | _EACH | _BEGIN_LATER) - names:
+        raise ValueError(f"there is no metric {', '.join(sorted(gone))} any more")
     holders: dict[Metric, list[str]] = {}
     for process, metrics in found.items():
         for metric in metrics:
@@ -94,8 +174,10 @@ def metrics_page() -> str:
         "",
         "A histogram has `_bucket`, `_sum` and `_count`. Values of labels are bounded: routes are",
         "templates, codes and states come from the code, queues and targets from the installation.",
-        "Figures that a service reads from the database or SQS are the same on each of its",
-        "replicas: take their `max`, not their `sum`.",
+        "",
+        "*Replicas* is how the figures of several become one: `sum` them; take the `max` of what",
+        "all read from one database, Redis or SQS: it is the same on each, or the latest of some;",
+        "or look at `each`, which speaks for itself. A scrape reads memory only, and asks nobody.",
         "",
         "<!-- Written by `make reference` from the code. -->",
     ]
@@ -107,7 +189,8 @@ def metrics_page() -> str:
         groups[process] = [metric for metric, who in holders.items() if who == [process]]
     for heading, metrics in groups.items():
         lines += ["", f"## {heading}", ""]
-        lines += ["| name | type | unit | labels | meaning | service |", "|---" * 6 + "|"]
+        columns = "name", "type", "unit", "labels", "meaning", "service", "replicas"
+        lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         lines += [_row(metric, holders[metric]) for metric in sorted(metrics)]
     return "\n".join(lines) + "\n"
 
@@ -116,7 +199,8 @@ def _row(metric: Metric, who: list[str]) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     service = "all" if len(who) == len(PROCESSES) else ", ".join(who)
     meaning = metric.meaning.replace("|", "\\|")
-    return f"| `{metric.name}` | {metric.type} | {metric.unit} | {labels} | {meaning} | {service} |"
+    cells = metric.type, metric.unit, labels, meaning, service, metric.over_replicas
+    return f"| `{metric.name}` | {' | '.join(cells)} |"
 
 
 def main() -> None:

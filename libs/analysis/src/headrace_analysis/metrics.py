@@ -4,10 +4,22 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from headrace_analysis.outcome import ReportOutcome, StopReason
+from headrace_common.contracts import ReportStatus
+from headrace_common.telemetry.metrics import from_zero
+
 TASKS: Final = Counter(
     "headrace_analysis_tasks_total",
     "Attempts at a task, by how they ended",
     ["transport", "outcome"],
+)
+from_zero(
+    TASKS,
+    ("sqs", "http"),
+    (
+        *("completed", "failed", "retried", "exhausted", "malformed", "runner_failed"),
+        *(reason.value for reason in StopReason),
+    ),
 )
 TASK_SECONDS: Final = Histogram(
     "headrace_analysis_task_duration_seconds",
@@ -32,6 +44,7 @@ LEASES_LOST: Final = Counter(
 REPORTS: Final = Counter(
     "headrace_analysis_reports_total", "Attempts to deliver a report", ["kind", "outcome"]
 )
+from_zero(REPORTS, ("heartbeat", *ReportStatus), ReportOutcome)
 SLOTS: Final = Gauge("headrace_analysis_slots", "Tasks that can run at a time")
 SLOTS_BUSY: Final = Gauge("headrace_analysis_slots_busy", "Tasks that run")
 HTTP_REFUSED: Final = Counter(

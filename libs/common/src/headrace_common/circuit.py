@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, Field
 
 from headrace_common.errors import UnavailableError
+from headrace_common.telemetry.metrics import from_zero
 
 log = structlog.get_logger()
 
@@ -108,6 +109,7 @@ class CircuitBreaker:
         self._pause = 0.0
         self._trial_since: float | None = None
         _OPEN.labels(dependency=dependency).set(0)
+        from_zero(_OPENED, (dependency,))
 
     @property
     def state(self) -> CircuitState:

@@ -25,6 +25,7 @@ from headrace_common.contracts.schedules import FiringState, PerformFiring, Targ
 from headrace_common.db.engine import Database
 from headrace_common.db.models import Firing
 from headrace_common.errors import HeadraceError
+from headrace_common.telemetry.metrics import from_zero
 from headrace_common.telemetry.secrets import without_secrets
 from headrace_common.telemetry.trace import current_trace
 
@@ -45,6 +46,16 @@ _LONGEST_BACKOFF_MS: Final = 10_000
 _SURE_OF_DEATH: Final = 0.8
 #: Longest reason that is kept.
 _MAX_REASON: Final = 500
+
+#: What a performer may come to: `running` where a job has begun.
+_ENDS: Final = (
+    FiringState.RUNNING,
+    FiringState.SUCCEEDED,
+    FiringState.SKIPPED,
+    FiringState.FAILED,
+)
+#: And where there was nothing to perform.
+_DROPPED: Final = "dropped"
 
 _PERFORMED: Final = Counter(
     "headrace_firings_performed_total",
@@ -189,11 +200,13 @@ def declare_performer(broker: Broker, contract: TargetContract, perform: Perform
     if not any(isinstance(middleware, CurrentMessage) for middleware in broker.middleware):
         broker.add_middleware(CurrentMessage())
 
+    from_zero(_PERFORMED, (contract.name,), (*_ENDS, _DROPPED))
+
     def run(**payload: Any) -> None:
         firing_id = PerformFiring.model_validate(payload).firing_id
         with structlog.contextvars.bound_contextvars(firing_id=firing_id, target=contract.name):
             state = perform(firing_id, _is_retried())
-        _PERFORMED.labels(target=contract.name, outcome=state or "dropped").inc()
+        _PERFORMED.labels(target=contract.name, outcome=state or _DROPPED).inc()
 
     dramatiq.actor(
         actor_name=contract.actor,

@@ -6,6 +6,10 @@ from dramatiq import Actor, Broker, Message, Middleware
 from dramatiq.broker import MessageProxy
 from prometheus_client import Counter
 
+from headrace_common.telemetry.metrics import MESSAGES_PROCESSED, MESSAGES_SENT, from_zero
+
+#: Of an actor that has worked on a message.
+OUTCOMES: Final = ("done", "failed")
 #: Of an actor that this process does not have.
 _UNKNOWN: Final = "unknown"
 
@@ -25,10 +29,15 @@ class CountMessages(Middleware):
     """Counts them."""
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
-        """Begin at nothing: of a series that begins at one, nobody sees that it grew."""
-        for name in (actor.actor_name, _UNKNOWN):
-            _RETRIED.labels(actor=name)
-            _GIVEN_UP.labels(actor=name)
+        """Begin at nothing."""
+        for counter in (_RETRIED, _GIVEN_UP):
+            from_zero(counter, (actor.actor_name, _UNKNOWN))
+        for outcome in OUTCOMES:
+            MESSAGES_PROCESSED.labels(actor=actor.actor_name, outcome=outcome)
+
+    def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
+        """Begin at nothing."""
+        from_zero(MESSAGES_SENT, (queue_name,), ("sent", "failed"))
 
     def before_enqueue(self, broker: Broker, message: "Message[Any]", delay: int | None) -> None:
         """Count a message that was tried before, once: it waits first, then is queued again."""

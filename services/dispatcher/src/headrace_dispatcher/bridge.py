@@ -19,8 +19,10 @@ from tenacity import (
 
 from headrace_common.circuit import CircuitState
 from headrace_common.contracts.jobs import JobStatus
+from headrace_common.contracts.lanes import Lane
 from headrace_common.jobs import Change, JobStore, Outcome
 from headrace_common.telemetry.messaging import MessagingSystem, begin_send, end_with, queue_of
+from headrace_common.telemetry.metrics import from_zero
 from headrace_common.telemetry.trace import inside_trace, trace_of
 from headrace_dispatcher.circuits import Circuits, at_fault, judge
 from headrace_dispatcher.gate import DATABASE_AWAY
@@ -38,6 +40,7 @@ from headrace_dispatcher.transports import (
 _SENT: Final = Counter(
     "headrace_dispatches_total", "Jobs handed to a transport", ["transport", "lane", "outcome"]
 )
+from_zero(_SENT, TransportName, Lane, ("taken", "refused"))
 _BATCH_ENTRIES: Final = Histogram(
     "headrace_dispatch_batch_entries",
     "Jobs in a batch",
@@ -45,7 +48,10 @@ _BATCH_ENTRIES: Final = Histogram(
     buckets=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
 )
 _BATCH_SECONDS: Final = Histogram(
-    "headrace_dispatch_batch_duration_seconds", "Time to send a batch and note it", ["transport"]
+    "headrace_dispatch_batch_duration_seconds",
+    "Time to send a batch and note it",
+    ["transport"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 #: How long receipts are kept for a database that is away.
 _NOTE_PATIENCE_SECONDS: Final = 60.0

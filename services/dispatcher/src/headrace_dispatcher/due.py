@@ -25,6 +25,7 @@ from headrace_common.contracts.messages import DispatchJob, dispatch_actor
 from headrace_common.db import Database
 from headrace_common.jobs import Change, JobStore
 from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.metrics import from_zero
 from headrace_common.telemetry.trace import note_status
 from headrace_dispatcher.circuits import Circuits
 from headrace_dispatcher.retries import MAX_DELAY_SECONDS
@@ -43,6 +44,7 @@ _UNSENT_SECONDS: Final = 1.0
 _DUE: Final = Counter(
     "headrace_jobs_due_total", "Jobs that got a message after their wait", ["lane"]
 )
+from_zero(_DUE, Lane)
 _LAG: Final = Histogram(
     "headrace_scheduled_job_lag_seconds",
     "From the time at which a job was to begin until it was queued",

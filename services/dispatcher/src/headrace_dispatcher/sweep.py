@@ -31,6 +31,7 @@ from headrace_common.db import Database, Job
 from headrace_common.jobs import Change, Failure, JobStore, Outcome
 from headrace_common.shifts import Shift
 from headrace_common.telemetry import continue_trace
+from headrace_common.telemetry.metrics import from_zero
 from headrace_common.telemetry.trace import note_status
 from headrace_dispatcher.asking import AskingAgain
 from headrace_dispatcher.lookup import MessageLookup
@@ -42,6 +43,14 @@ log = structlog.get_logger()
 _RECOVERED: Final = Counter(
     "headrace_jobs_recovered_total", "Jobs that the sweep acted on", ["action", "code"]
 )
+for _action, _codes in {
+    Action.REQUEUE: ("never_queued",),
+    Action.REQUEUE_IF_LOST: ("message_lost",),
+    Action.REQUEUE_IF_STUCK: ("stage_timed_out",),
+    Action.ASK_AGAIN: ("analysis_timed_out",),
+    Action.FAIL: ("upload_abandoned", "analysis_timed_out"),
+}.items():
+    from_zero(_RECOVERED, (_action.value,), _codes)
 _SECONDS: Final = Histogram(
     "headrace_sweep_duration_seconds",
     "Time of one round of the sweep",

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from headrace_common.contracts import AnalysisReport, JobStatus, ReportStatus
 from headrace_common.contracts.analysis import SHADOW_SUFFIX
 from headrace_common.db import Database, InboxReport, Job, ShadowRun
+from headrace_common.telemetry.metrics import from_zero
 from headrace_results.differences import MAX_LISTED, Difference, Tolerance, differences
 from headrace_results.settings import ResultsSettings
 
@@ -29,6 +30,7 @@ _COMPARED: Final = Counter(
     "Copies of jobs whose answer was held against the job's own",
     ["outcome"],
 )
+from_zero(_COMPARED, ("same", "different", "not_compared"))
 _BATCH: Final = 100
 #: A copy is of use for so long after its job has ended: then nobody waits for it any more.
 _WANTED_FOR: Final = timedelta(hours=1)

@@ -19,6 +19,7 @@ from headrace_common import webhooks
 from headrace_common.contracts.analysis import SHADOW_SUFFIX
 from headrace_common.db import Database, Job, ShadowRun
 from headrace_common.settings import WebhookSettings
+from headrace_common.telemetry.metrics import from_zero
 from headrace_dispatcher.microbatch import BatchLimits, MicroBatcher
 from headrace_dispatcher.transports import (
     Dispatch,
@@ -43,6 +44,7 @@ _COPIES: Final = Counter(
     "Copies of jobs for the other side",
     ["transport", "outcome"],
 )
+from_zero(_COPIES, TransportName, ("taken", "refused", "left_out"))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 
 from headrace_common.db import Database
 from headrace_common.repeat import Repeater
+from headrace_common.telemetry.metrics import from_zero
 from headrace_dispatcher.rollout import rows
 from headrace_dispatcher.rollout.state import RolloutState
 from headrace_dispatcher.transports import TransportName
@@ -27,10 +28,7 @@ _VERSION: Final = Gauge("headrace_rollout_version", "Version that this process w
 _ROLLBACKS: Final = Counter(
     "headrace_rollbacks_total", "Times that all jobs were taken from a side", ["side", "by"]
 )
-# From the start: of a series that begins at one, nobody sees that it grew.
-for _side in TransportName:
-    for _by in ("operator", "guard"):
-        _ROLLBACKS.labels(side=_side, by=_by)
+from_zero(_ROLLBACKS, TransportName, ("operator", "guard"))
 
 
 class CurrentRollout:

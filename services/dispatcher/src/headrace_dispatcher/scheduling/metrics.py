@@ -4,6 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from headrace_common.contracts.schedules import FiringOrigin, FiringState, MisfirePolicy
+from headrace_common.telemetry.metrics import from_zero
+
 #: Seconds. What is fine is below one; what is not may be anything up to an outage.
 _DRIFT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -17,17 +20,21 @@ FIRINGS: Final = Counter(
     "Firings that this process recorded, as the leader or because a client asked for it",
     ["origin", "state"],
 )
+from_zero(FIRINGS, FiringOrigin, (FiringState.PENDING, FiringState.SKIPPED))
 FIRINGS_SENT: Final = Counter(
     "headrace_firings_sent_total", "Messages of firings, by what became of them", ["outcome"]
 )
+from_zero(FIRINGS_SENT, ("sent", "already", "deposed", "failed"))
 FIRINGS_ENDED: Final = Counter(
     "headrace_firings_ended_total", "Firings that the leader ended after they were sent", ["state"]
 )
+from_zero(FIRINGS_ENDED, (FiringState.SUCCEEDED, FiringState.FAILED, FiringState.CANCELLED))
 MISFIRES: Final = Counter(
     "headrace_schedule_misfires_total",
     "Times that came later than a schedule's grace, by its policy",
     ["policy"],
 )
+from_zero(MISFIRES, MisfirePolicy)
 ELECTIONS: Final = Counter(
     "headrace_scheduler_elections_total", "Terms that this process began as the leader"
 )
@@ -40,6 +47,7 @@ TIMER_FAULTS: Final = Counter(
     "What APScheduler missed, refused or failed at: nothing is lost by it, and it should be none",
     ["event"],
 )
+from_zero(TIMER_FAULTS, ("missed", "max_instances", "error"))
 IS_LEADER: Final = Gauge("headrace_scheduler_leader", "1: this process drives the schedules")
 EPOCH: Final = Gauge("headrace_scheduler_epoch", "Number of the present term")
 HEARTBEAT_AGE: Final = Gauge(

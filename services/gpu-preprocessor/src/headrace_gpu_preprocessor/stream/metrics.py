@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from headrace_common.telemetry.metrics import from_zero
+
 PROCESSED: Final = Counter(
     "headrace_preprocessor_jobs_processed_total", "Jobs that were done and acknowledged"
 )
@@ -36,11 +38,13 @@ DELIVERIES: Final = Counter(
     "Entries handed to this process: new, taken over from a silent consumer, or its own again",
     ["kind"],
 )
+from_zero(DELIVERIES, ("new", "taken_over", "own"))
 RENEWALS: Final = Counter(
     "headrace_preprocessor_lease_renewals_total",
     "Renewals of leases: renewed, failed (no answer), lost (another has the entry)",
     ["outcome"],
 )
+from_zero(RENEWALS, ("renewed", "failed", "lost"))
 SETTLEMENTS_LOST: Final = Counter(
     "headrace_preprocessor_settlements_lost_total",
     "Ends of an attempt that changed nothing because another had the entry",
