@@ -15,14 +15,13 @@ MakeStore = Callable[..., SwiftStore]
 
 @pytest.fixture
 def swift_settings(local_servers: LocalServers) -> SwiftSettings:
-    """The servers of this test run; impatient, and signing."""
+    """The servers of this test run; signing."""
     env = local_servers.require("keystone", "swift").state.env
     known = {key: env[key.upper()] for key in SwiftSettings.model_fields if key.upper() in env}
     own: dict[str, Any] = {
         "swift_container": f"test-{uuid.uuid4().hex}",
         "swift_temp_url_key": uuid.uuid4().hex,
-        "swift_connect_timeout_seconds": 2,
-        "swift_read_timeout_seconds": 10,
+        "swift_connect_timeout_seconds": 10,
         "meta_signing_key": signing_key_text(generate_signing_key()),
     }
     return SwiftSettings.model_validate({**known, **own})

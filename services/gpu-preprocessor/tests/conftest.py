@@ -45,8 +45,15 @@ def server() -> Iterator[HlsServer]:
 
 @pytest.fixture
 def guard() -> NetGuard:
-    """Loopback only, and impatient."""
-    limits = FetchLimits(connect_seconds=1, silence_seconds=0.7, total_seconds=5)
+    """Loopback only."""
+    limits = FetchLimits(connect_seconds=10, silence_seconds=20, total_seconds=60)
+    return NetGuard(NetworkPolicy(("127.0.0.1",)), limits)
+
+
+@pytest.fixture
+def hasty_guard() -> NetGuard:
+    """As `guard`, but it soon takes a silent server for stalled: a busy one too, therefore."""
+    limits = FetchLimits(connect_seconds=10, silence_seconds=1.5, total_seconds=60)
     return NetGuard(NetworkPolicy(("127.0.0.1",)), limits)
 
 

@@ -26,7 +26,6 @@ from headrace_local.waiting import wait_until
 
 PASSWORD = "p@ss/word"
 KINDS = ("valkey", "redis7")
-DEADLINE_SECONDS = 30.0
 
 
 def program_of(kind: str) -> Path:
@@ -83,7 +82,7 @@ class RedisServer:
             protocol=2,
             decode_responses=True,
             encoding_errors="surrogateescape",
-            socket_timeout=5,
+            socket_timeout=20,
             retry=Retry(NoBackoff(), 0),
         )
 
@@ -249,7 +248,7 @@ class Bench:
             "redis_password": PASSWORD,
             "redis_stream": self.stream,
             "redis_block_ms": 500,
-            "redis_visibility_timeout": 5,
+            "redis_visibility_timeout": 15,
             "redis_promote_seconds": 0.1,
             "redis_observe_seconds": 0.2,
             "redis_retry_base_seconds": 0.05,
@@ -313,7 +312,7 @@ class Bench:
         return 0
 
     def wait_ended(
-        self, jobs: list[str], state: CctvState = CctvState.COMPLETED, *, seconds: float = 30
+        self, jobs: list[str], state: CctvState = CctvState.COMPLETED, *, seconds: float = 60
     ) -> None:
         """Wait until each job has ended, and nothing is left; each exactly once."""
         wait_until(

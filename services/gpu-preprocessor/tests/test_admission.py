@@ -199,7 +199,7 @@ def test_who_waits_for_memory_hears_of_a_stop(card: Card) -> None:
     began = time.monotonic()
     with pytest.raises(NoRoomError):
         guard.admit(KIND, timeout=30, stop=stop)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_probe_that_fails_holds_nothing_up(card: Card) -> None:

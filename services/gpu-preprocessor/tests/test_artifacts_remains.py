@@ -156,7 +156,7 @@ def frozen(swift_settings: SwiftSettings) -> Iterator["subprocess.Popen[str]"]:
     )
     try:
         status = psutil.Process(child.pid).status
-        wait_until(status, lambda seen: seen == psutil.STATUS_STOPPED, seconds=30)
+        wait_until(status, lambda seen: seen == psutil.STATUS_STOPPED, seconds=120)
         yield child
     finally:
         child.kill()
@@ -181,7 +181,7 @@ def test_a_worker_that_thaws_after_another_finished_leaves_no_second_set(
     begun._winner = lambda own: own  # type: ignore[method-assign] # what its listing shows
     result = begun.finish(FACTS)
     os.kill(frozen.pid, signal.SIGCONT)
-    thawed, _ = frozen.communicate(timeout=30)
+    thawed, _ = frozen.communicate(timeout=120)
     assert thawed.strip() < result.folder
     assert len(whole_folders(heir)) == 2, "for a while"
     heir.sets.remove_remains(settled(result.folder), check=no_check)

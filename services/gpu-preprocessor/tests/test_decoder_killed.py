@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+from decoder_watch import is_dead, running_decoders
 
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.simulate import Handler, HlsServer
@@ -20,16 +20,11 @@ from headrace_local.waiting import wait_until
 
 def kill_decoders() -> list[int]:
     """Kill those of this process, as the kernel does where memory ends; return their ids."""
-    killed = [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "headrace_gpu_preprocessor.decoder" in child.cmdline()
-    ]
+    killed = running_decoders()
     for child in killed:
         child.kill()
     # Not waited for: that is the business of who started them.
-    wait_until(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in killed))
+    wait_until(lambda: all(map(is_dead, killed)))
     return [child.pid for child in killed]
 
 

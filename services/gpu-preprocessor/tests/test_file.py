@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from headrace_common.errors import HeadraceError
-from headrace_common.netguard import FetchLimits, NetGuard, NetworkPolicy
+from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.simulate import Handler, HlsServer, Scene
 from headrace_gpu_preprocessor.video import ClipReader, ReadLimits
 from headrace_gpu_preprocessor.video.sniff import Kind
@@ -41,7 +41,7 @@ def files(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 def _code(
-    url: str, guard: NetGuard, limits: ReadLimits = _LIMITS, kind: Kind = "auto", within: float = 5
+    url: str, guard: NetGuard, limits: ReadLimits = _LIMITS, kind: Kind = "auto", within: float = 30
 ) -> str:
     started = time.monotonic()
     with (
@@ -129,10 +129,12 @@ def _send(handler: Handler, promised: int, body: bytes, then: Callable[[], None]
 
 
 def wait(event: threading.Event) -> None:
-    event.wait(10)
+    event.wait(60)
 
 
-def test_broken_servers(files: dict[str, bytes], server: HlsServer, guard: NetGuard) -> None:
+def test_broken_servers(
+    files: dict[str, bytes], server: HlsServer, guard: NetGuard, hasty_guard: NetGuard
+) -> None:
     body = files["mp4"]
     gone = threading.Event()
 
@@ -151,7 +153,7 @@ def test_broken_servers(files: dict[str, bytes], server: HlsServer, guard: NetGu
 
     missing = _code(server.url + "/none.mp4", guard)
     truncated = _code(server.add("/cut.mp4", cut), guard)
-    stalled = _code(server.add("/stalls.mp4", stalls), guard)
+    stalled = _code(server.add("/stalls.mp4", stalls), hasty_guard)
     gone.set()
     limits = ReadLimits(file_bytes=3_000_000)
     too_large = _code(server.add("/endless.mp4", endless), guard, limits)
@@ -182,8 +184,7 @@ def test_limits(files: dict[str, bytes], server: HlsServer, guard: NetGuard) -> 
     assert _code(url, guard, ReadLimits(wall_seconds=0.01)) == "video_time_limit"
 
 
-def test_a_redirect_inside_is_refused(server: HlsServer) -> None:
-    guard = NetGuard(NetworkPolicy(("127.0.0.1",)), FetchLimits(connect_seconds=1, total_seconds=3))
+def test_a_redirect_inside_is_refused(server: HlsServer, guard: NetGuard) -> None:
     moved = {"Location": "http://169.254.169.254/latest/meta-data"}
     url = server.add("/a", lambda handler: handler.reply(b"", status=302, headers=moved))
     assert _code(url, guard) == "address_refused"

@@ -23,7 +23,7 @@ def _code(
     url: str,
     guard: NetGuard,
     *,
-    within: float = 5,
+    within: float = 30,
     seconds: float = 4,
     limits: ReadLimits | None = None,
 ) -> str:
@@ -71,9 +71,14 @@ def _one(server: HlsServer, uri: str, *tags: str) -> str:
     ],
 )
 def test_bad_playlists(
-    route: bytes | Callable[[Handler], None], code: str, server: HlsServer, guard: NetGuard
+    route: bytes | Callable[[Handler], None],
+    code: str,
+    server: HlsServer,
+    guard: NetGuard,
+    hasty_guard: NetGuard,
 ) -> None:
-    assert _code(server.add("/at.m3u8", route), guard) == code
+    by = hasty_guard if route is stall else guard
+    assert _code(server.add("/at.m3u8", route), by) == code
 
 
 @pytest.mark.parametrize(
@@ -89,11 +94,16 @@ def test_bad_playlists(
     ],
 )
 def test_bad_segments(
-    route: bytes | Callable[[Handler], None], code: str, server: HlsServer, guard: NetGuard
+    route: bytes | Callable[[Handler], None],
+    code: str,
+    server: HlsServer,
+    guard: NetGuard,
+    hasty_guard: NetGuard,
 ) -> None:
     server.add("/a.ts", route)
     limits = ReadLimits(segment_bytes=3_000_000)
-    assert _code(_one(server, "a.ts"), guard, limits=limits) == code
+    by = hasty_guard if route is stall else guard
+    assert _code(_one(server, "a.ts"), by, limits=limits) == code
 
 
 def test_a_segment_without_end(
@@ -105,12 +115,12 @@ def test_a_segment_without_end(
 
 
 def test_every_segment_stalled_ends_after_a_few(
-    streams: dict[str, Path], server: HlsServer, guard: NetGuard
+    streams: dict[str, Path], server: HlsServer, hasty_guard: NetGuard
 ) -> None:
     url = server.add_vod("/cam", streams["ts"])
     for number in range(8):
         server.add(f"/cam/segment{number:05}.ts", stall)
-    assert _code(url, guard, within=6) == "stream_stalled"
+    assert _code(url, hasty_guard) == "stream_stalled"
     assert len([path for path in server.asked if path.endswith(".ts")]) == 3
 
 
@@ -124,7 +134,7 @@ def test_a_frozen_live_playlist(
     )
     url = server.add("/cam/live.m3u8", frozen[0].encode())
     limits = ReadLimits(frozen_seconds=1)
-    assert _code(url, guard, within=7, seconds=8, limits=limits) == "stream_frozen"
+    assert _code(url, guard, seconds=8, limits=limits) == "stream_frozen"
 
 
 def test_a_live_stream_that_dies_is_read_as_far_as_it_went(
@@ -177,7 +187,7 @@ def test_the_clock_on_the_wall(
 ) -> None:
     url = server.add_live("/cam", streams["ts"])
     limits = ReadLimits(wall_seconds=1.5)
-    assert _code(url, guard, within=3, seconds=60, limits=limits) == "video_time_limit"
+    assert _code(url, guard, seconds=60, limits=limits) == "video_time_limit"
 
 
 def test_too_short(streams: dict[str, Path], server: HlsServer, guard: NetGuard) -> None:
@@ -247,7 +257,7 @@ def test_no_road_leads_inside(road: str, server: HlsServer) -> None:
     names = {"cam.test": ["127.0.0.1"], "inside.test": ["127.0.0.2"]}
     guard = NetGuard(
         NetworkPolicy(("cam.test",)),
-        FetchLimits(connect_seconds=1, silence_seconds=1, total_seconds=3),
+        FetchLimits(connect_seconds=10, silence_seconds=20, total_seconds=60),
         resolve=lambda host, _: names.get(host, [host]),
     )
     for name, text in _ROADS_INSIDE.items():
@@ -257,7 +267,7 @@ def test_no_road_leads_inside(road: str, server: HlsServer) -> None:
     server.add("/moved.ts", lambda handler: handler.reply(b"", status=302, headers=moved))
     try:
         url = f"{server.url}/{road}.m3u8".replace("127.0.0.1", "cam.test")
-        assert _code(url, guard, within=4) == "address_refused"
+        assert _code(url, guard) == "address_refused"
     finally:
         inside.close()
     assert inside.connections == 0
@@ -304,7 +314,7 @@ def test_a_bad_stream_does_not_hurt_its_neighbour(
     server.add("/a.ts", _endless_video(streams["ts"]))
     bad, good = _one(server, "a.ts"), server.add_vod("/cam", streams["ts"])
     codes: list[str] = []
-    thread = threading.Thread(target=lambda: codes.append(_code(bad, guard, within=20)))
+    thread = threading.Thread(target=lambda: codes.append(_code(bad, guard, within=60)))
     thread.start()
     with ClipReader(good, 4, guard=guard) as clip:
         assert len(list(clip)) == 48

@@ -83,7 +83,7 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 NETWORK = NetGuard(
     NetworkPolicy(("127.0.0.1",)),
-    FetchLimits(connect_seconds=1, silence_seconds=5, total_seconds=20),
+    FetchLimits(connect_seconds=10, silence_seconds=60, total_seconds=90),
 )
 
 
@@ -98,7 +98,7 @@ def on_demand(
         DetectionSettings(),
         OnDemandSettings.model_validate({**limits, **settings}),
         guard=NETWORK,
-        limits=lambda seconds: ReadLimits(samples=25, wall_seconds=seconds + 10),
+        limits=lambda seconds: ReadLimits(samples=25, wall_seconds=seconds + 90),
     )
     app = create_app(ProcessSettings(), service="gpu-preprocessor", description="On demand")
     app.state.authenticator = Authenticator(database, legacy_open=False)
@@ -333,7 +333,7 @@ def test_a_client_that_dawdles_is_sent_away(
     with on_demand(detector, database, key, **limits) as (client, _):
         host, port = client.base_url.host, client.base_url.port
         assert port is not None
-        with socket.create_connection((host, port), timeout=10) as connection:
+        with socket.create_connection((host, port), timeout=60) as connection:
             head = (
                 f"POST {IMAGE} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
                 "Content-Type: image/jpeg\r\nContent-Length: 500\r\n\r\n"
@@ -403,7 +403,7 @@ def test_the_device_that_counts_is_the_one_that_is_set(
         DetectionSettings(),
         OnDemandSettings(),
         guard=NETWORK,
-        limits=lambda seconds: ReadLimits(samples=9, wall_seconds=seconds + 10),
+        limits=lambda seconds: ReadLimits(samples=9, wall_seconds=seconds + 90),
         device="numpy",
     )
     try:
@@ -473,7 +473,7 @@ def test_more_than_may_wait_are_sent_away_and_a_stop_ends_what_runs(
 
     def held(handler: Handler) -> None:
         opened.set()
-        go_on.wait(4)
+        go_on.wait(50)
         handler.reply(playlist)
 
     url = server.add("/cam/held.m3u8", held)
@@ -484,7 +484,7 @@ def test_more_than_may_wait_are_sent_away_and_a_stop_ends_what_runs(
         ThreadPoolExecutor() as pool,
     ):
         first = pool.submit(client.post, VIDEO, json={"url": url, "sec": 2})
-        assert opened.wait(10)
+        assert opened.wait(30)
         second = pool.submit(send, client, encoded(road))
         inside = "headrace_on_demand_requests_in_flight"
         wait_until(lambda: REGISTRY.get_sample_value(inside), lambda seen: seen == 2)
@@ -498,8 +498,9 @@ def test_more_than_may_wait_are_sent_away_and_a_stop_ends_what_runs(
         go_on.clear()
         opened.clear()
         late = pool.submit(client.post, VIDEO, json={"url": url, "sec": 2})
-        assert opened.wait(10)
+        assert opened.wait(30)
         stopping = pool.submit(service.close)
+        assert service._stopping.wait(30)
         go_on.set()
         assert_problem(late.result(), 503, "stopping")
         stopping.result()
@@ -516,7 +517,7 @@ def test_no_turn_in_time(
 
     def held(handler: Handler) -> None:
         opened.set()
-        go_on.wait(10)
+        go_on.wait(50)
         handler.reply(b"", status=404)
 
     url = server.add("/held.m3u8", held)
@@ -526,7 +527,7 @@ def test_no_turn_in_time(
         ThreadPoolExecutor() as pool,
     ):
         first = pool.submit(client.post, VIDEO, json={"url": url, "sec": 2})
-        assert opened.wait(10)
+        assert opened.wait(30)
         assert_problem(send(client, encoded(road)), 503, "detection_busy")
         go_on.set()
         assert_problem(first.result(), 502, "stream_not_found")

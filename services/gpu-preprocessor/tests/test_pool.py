@@ -10,12 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from decoder_watch import is_dead, running_decoders
 
 from headrace_common.netguard import NetGuard
 from headrace_gpu_preprocessor.simulate import HlsServer
 from headrace_gpu_preprocessor.video import ClipReader, ClipReport, DecoderPool, ReadLimits
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 @pytest.fixture
@@ -33,13 +34,7 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 
 def _decoders() -> set[int]:
-    """Return the decoders of this process that run."""
-    return {
-        child.pid
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "headrace_gpu_preprocessor.decoder" in child.cmdline()
-    }
+    return {decoder.pid for decoder in running_decoders()}
 
 
 def _spare(pool: DecoderPool | None = None) -> int:
@@ -134,7 +129,7 @@ def test_a_spare_dies_with_a_parent_that_is_killed() -> None:
         assert parent.stdout is not None
         spare = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    _wait(lambda: not spare.is_running() or spare.status() == psutil.STATUS_ZOMBIE)
+    _wait(lambda: is_dead(spare))
 
 
 def test_a_pool_without_a_spare_is_none() -> None:

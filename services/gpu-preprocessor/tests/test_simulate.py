@@ -32,11 +32,11 @@ def _running(*options: str) -> Iterator[dict[str, Any]]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.stdout.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - of our own server
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - of our own server
         return bytes(answer.read())
 
 

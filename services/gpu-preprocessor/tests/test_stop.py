@@ -35,9 +35,10 @@ from headrace_local.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
-GRACE_SECONDS = 4
+GRACE_SECONDS = 8
 #: What the end of a process may take beside: closing connections, decoders, the interpreter.
-MARGIN_SECONDS = 3.5
+#: Less than a second grace.
+MARGIN_SECONDS = 7.5
 
 
 def env_text(value: Any) -> str:
@@ -73,7 +74,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(self.status, seconds=60)
+        wait_until(self.status, seconds=120)
 
     def status(self) -> dict[str, Any] | None:
         assert self.process.poll() is None, self.log.read_text()[-3_000:]
@@ -115,7 +116,7 @@ def test_a_stop_takes_nothing_new_and_has_one_deadline_for_all(
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: b"stream.stopping" in service.log.read_bytes(), seconds=GRACE_SECONDS)
         bench.add(hls=live, sec="60")
-        code = service.process.wait(GRACE_SECONDS + 30)
+        code = service.process.wait(GRACE_SECONDS + 60)
         seconds = time.monotonic() - began
     log = service.log.read_text()
     assert code == 0, log[-3_000:]
@@ -174,7 +175,7 @@ def test_requests_that_wait_are_sent_away_and_one_that_hangs_is_left(guard: NetG
 
     async def ask() -> float:
         first = asyncio.create_task(on_demand.run(hang))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 30)
         second = asyncio.create_task(on_demand.run(hang))
         await asyncio.sleep(0)
         on_demand.ask_to_stop()
@@ -187,4 +188,4 @@ def test_requests_that_wait_are_sent_away_and_one_that_hangs_is_left(guard: NetG
             await second
         return seconds
 
-    assert asyncio.run(ask()) < 5
+    assert asyncio.run(ask()) < 20

@@ -74,17 +74,29 @@ def test_the_job_runs_with_the_trace_of_its_entry(bench: Bench) -> None:
 
 
 def test_progress_is_told_by_stage_and_about_once_a_second(bench: Bench) -> None:
+    seconds = 0.0
+
+    def stages() -> list[Stage | None]:
+        return [report.stage for report in bench.reports(CctvState.PROCESSING)]
+
     def work(job: LeasedJob) -> None:
+        nonlocal seconds
         began = time.monotonic()
-        while time.monotonic() - began < 1.3:
-            job.progress(Stage.READING, (time.monotonic() - began) * 10, "Reading")
-            time.sleep(0.005)
+
+        def is_told() -> bool:
+            job.progress(Stage.READING, (time.monotonic() - began) * 0.1, "Reading")
+            return stages().count(Stage.READING) == 2
+
+        wait_until(is_told)
+        seconds = time.monotonic() - began
         job.progress(Stage.DETECTING, 80, "Detecting")
 
     bench.consumer(Effects(work))
     bench.wait_ended(bench.add())
-    told = [(r.stage, r.progress) for r in bench.reports(CctvState.PROCESSING)]
-    assert [stage for stage, _ in told] == [None, Stage.READING, Stage.READING, Stage.DETECTING]
+    first, *reading, last = stages()
+    assert (first, set(reading), last) == (None, {Stage.READING}, Stage.DETECTING)
+    assert seconds >= 1, "it was offered many times a second"
+    assert len(reading) <= 2 + seconds
 
 
 def test_what_fails_is_retried_until_it_is_done(bench: Bench) -> None:
@@ -192,7 +204,10 @@ def test_a_region_comes_back_with_each_attempt_and_in_the_dead_letter(bench: Ben
 
 
 def test_two_consumers_share_the_work_and_repeat_none(bench: Bench) -> None:
-    one, two = Effects(lambda _: time.sleep(0.005)), Effects(lambda _: time.sleep(0.005))
+    def wait_for_both(_job: LeasedJob) -> None:
+        wait_until(lambda: one.begun and two.begun)
+
+    one, two = Effects(wait_for_both), Effects(wait_for_both)
     jobs = bench.add(60)
     bench.consumer(one, consumer_name="one", max_concurrency=4)
     bench.consumer(two, consumer_name="two", max_concurrency=4)
@@ -215,12 +230,21 @@ def test_never_more_is_read_than_can_run(bench: Bench) -> None:
 
 
 def test_concurrency_changes_under_load_and_nothing_is_lost_or_repeated(bench: Bench) -> None:
-    effects = Effects(lambda _: time.sleep(0.01))
+    gate = Gate()
+
+    def work(job: LeasedJob) -> None:
+        gate(job)
+        time.sleep(0.01)
+
+    effects = Effects(work)
     consumer = bench.consumer(effects, max_concurrency=2)
     jobs = bench.add(150)
     for number in (6, 1, 32, 3, 1, 8):
-        goal = min(len(effects.done) + 10, len(jobs))
         assert consumer.set_concurrency(number) > 0
+        if number == 6:
+            wait_until(lambda: effects.most_at_once > 2)
+            gate.let_go()
+        goal = min(len(effects.done) + 10, len(jobs))
         wait_until(partial(effects.has_done, goal))
     bench.wait_ended(jobs)
     assert sorted(effects.begun) == sorted(jobs)
@@ -265,8 +289,13 @@ def test_a_lowered_read_is_woken_once_and_the_next_ones_sleep(bench: Bench) -> N
     before = _calls(bench)
     consumer.set_concurrency(4)
     consumer.set_concurrency(1)
+
+    def calls() -> dict[str, int]:
+        return {name: number - before.get(name, 0) for name, number in _calls(bench).items()}
+
+    wait_until(calls, lambda more: more.get("cmdstat_client|unblock", 0) > 0)
     time.sleep(1.5)  # a rate is looked at; nothing is waited for
-    more = {name: number - before.get(name, 0) for name, number in _calls(bench).items()}
+    more = calls()
     assert more.get("cmdstat_xreadgroup", 0) <= 3
     assert 1 <= more["cmdstat_client|unblock"] <= 3
     [job] = bench.add()
@@ -308,12 +337,12 @@ def test_paused_nothing_is_taken_and_what_runs_finishes(bench: Bench) -> None:
 def test_a_long_job_that_lives_is_never_taken_over(bench: Bench) -> None:
     gate = Gate()
     effects, others = Effects(gate), Effects()
-    bench.consumer(effects, redis_visibility_timeout=1.5, max_concurrency=1)
+    bench.consumer(effects, redis_visibility_timeout=3, max_concurrency=1)
     [long] = bench.add()
     hold_all(bench, effects, 1)
-    bench.consumer(others, consumer_name="two", redis_visibility_timeout=1.5)
+    bench.consumer(others, consumer_name="two", redis_visibility_timeout=3)
     began = time.monotonic()
-    while time.monotonic() - began < 4:  # well beyond the visibility timeout
+    while time.monotonic() - began < 7:  # well beyond the visibility timeout
         bench.add()
         wait_until(lambda: bench.ended() and others.done)
         time.sleep(0.1)
@@ -338,7 +367,7 @@ def test_who_loses_the_lease_is_told_and_the_other_ends_the_job(bench: Bench) ->
     hold_all(bench, one, 1)
     [row] = bench.redis.xpending_range(bench.stream, "workers", "-", "+", 1)
     bench.redis.xclaim(bench.stream, "workers", "handed-back", 0, [row["message_id"]], idle=10**9)
-    assert told.wait(10)
+    assert told.wait(60)
     gate.let_go()
     bench.consumer(two, consumer_name="two")
     bench.wait_ended([job])
@@ -378,9 +407,9 @@ def test_a_stop_lets_work_finish(bench: Bench) -> None:
     consumer = bench.consumer(effects, max_concurrency=2)
     jobs = bench.add(5)
     running = hold_all(bench, effects, 2)
-    consumer.ask_to_stop(grace_seconds=20)
+    consumer.ask_to_stop(grace_seconds=120)
     gate.let_go()
-    assert consumer.join(timeout_seconds=10)
+    assert consumer.join(timeout_seconds=60)
     assert sorted(bench.ended()) == sorted(running)
     assert bench.pending() == 0
     with pytest.raises(RuntimeError):
@@ -394,9 +423,8 @@ def test_a_stop_hands_back_what_does_not_finish(bench: Bench) -> None:
     consumer = bench.consumer(effects, redis_visibility_timeout=3_600)
     jobs = bench.add(2)
     hold_all(bench, effects, 2)
-    began = time.monotonic()
-    consumer.stop(grace_seconds=1.5)
-    assert time.monotonic() - began < 1.5 + 1
+    consumer.ask_to_stop(grace_seconds=4)
+    assert consumer.join(timeout_seconds=60), "the jobs themselves would go on for ever"
     seen: list[tuple[int, int]] = []
     other = Effects(lambda job: seen.append((job.entry.attempt, job.delivery)))
     bench.consumer(other, consumer_name="two", redis_visibility_timeout=3_600)
@@ -409,17 +437,19 @@ def test_a_stop_does_not_wait_for_a_handler_that_hangs(bench: Bench) -> None:
     hang = threading.Event()
 
     def work(job: LeasedJob) -> None:
-        hang.wait(30)
+        hang.wait(200)
 
     effects = Effects(work)
     consumer = bench.consumer(effects, redis_visibility_timeout=3_600)
     jobs = bench.add()
     hold_all(bench, effects, 1)
-    consumer.ask_to_stop(grace_seconds=1)
-    assert consumer.join(timeout_seconds=3)
-    bench.consumer(Effects(), consumer_name="two", redis_visibility_timeout=3_600)
-    bench.wait_ended(jobs)
-    hang.set()
+    try:
+        consumer.ask_to_stop(grace_seconds=4)
+        assert consumer.join(timeout_seconds=60)
+        bench.consumer(Effects(), consumer_name="two", redis_visibility_timeout=3_600)
+        bench.wait_ended(jobs)
+    finally:
+        hang.set()
 
 
 def test_a_restarted_process_begins_with_its_own(bench: Bench) -> None:
@@ -506,7 +536,7 @@ def test_the_snapshot_tells_what_each_slot_does(bench: Bench) -> None:
     [slot] = snapshot.slots
     assert (slot.slot, slot.job_id, slot.cctv_id, slot.percent) == (0, job, "cam-1", 40)
     assert (slot.attempt, slot.delivery, slot.stopping) == (1, 1, False)
-    assert 0 < slot.lease_seconds_left <= 5
+    assert 0 < slot.lease_seconds_left <= 15
     assert (snapshot.consumer, snapshot.concurrency, snapshot.busy) == ("one", 2, 1)
     assert snapshot.group is not None
     assert (snapshot.group.pending, snapshot.group.lag) == (1, 0)

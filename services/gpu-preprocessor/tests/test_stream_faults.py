@@ -16,9 +16,12 @@ from stream_harness import KINDS, PASSWORD, Bench, Effects, Gate, Proxy, RedisSe
 
 from headrace_common.contracts.cctv import CctvState
 from headrace_gpu_preprocessor.stream import LeasedJob
+from headrace_gpu_preprocessor.stream.errors import LeaseLostError
 from headrace_local.waiting import wait_until
 
 HERE = Path(__file__).parent
+#: Of processes that tests kill: long enough for a busy machine to renew in time.
+VISIBILITY_SECONDS = 3
 
 
 class Child:
@@ -31,7 +34,7 @@ class Child:
             "REDIS_URL": bench.url,
             "REDIS_PASSWORD": PASSWORD,
             "REDIS_STREAM": bench.stream,
-            "REDIS_VISIBILITY_TIMEOUT": "1",
+            "REDIS_VISIBILITY_TIMEOUT": str(VISIBILITY_SECONDS),
             "REDIS_BLOCK_MS": "300",
             "CONSUMER_NAME": name,
             **changes,
@@ -120,10 +123,12 @@ def test_what_a_killed_process_held_is_taken_over(bench: Bench, start_child: Sta
     wait_until(lambda: made(bench, "begun"), lambda begun: len(begun) == 2)
     child.kill()
     began = time.monotonic()
+    rows = bench.redis.xpending_range(bench.stream, "workers", "-", "+", 10)
+    silent = max(row["time_since_delivered"] for row in rows) / 1_000
     effects = Effects()
-    bench.consumer(effects, consumer_name="heir", redis_visibility_timeout=1)
+    bench.consumer(effects, consumer_name="heir", redis_visibility_timeout=VISIBILITY_SECONDS)
     bench.wait_ended(jobs)
-    assert time.monotonic() - began > 0.3, "it may have been alive"
+    assert time.monotonic() - began > VISIBILITY_SECONDS - silent - 0.01, "it may have been alive"
     assert sorted(effects.done) == sorted(jobs)
     assert made(bench, "done") == []
     assert {r.delivery for r in bench.reports(CctvState.COMPLETED)} == {2}
@@ -136,7 +141,7 @@ def test_a_process_that_is_asked_to_stop_finishes_first(
     child = start_child("one")
     bench.wait_ended(jobs)
     child.process.terminate()
-    assert child.process.wait(timeout=10) == 0
+    assert child.process.wait(timeout=60) == 0
 
 
 def test_what_kills_its_process_ends_in_the_dead_letters(
@@ -145,7 +150,7 @@ def test_what_kills_its_process_ends_in_the_dead_letters(
     [poison] = bench.add(cctvId="poison")
     for death in range(2):
         child = start_child("victim", REDIS_MAX_DELIVERIES="2", MAX_CONCURRENCY="1")
-        child.process.wait(timeout=20)
+        child.process.wait(timeout=120)
         assert len(made(bench, "begun")) == death + 1
     good = bench.add(2)
     start_child("victim", REDIS_MAX_DELIVERIES="2", MAX_CONCURRENCY="1")
@@ -180,7 +185,7 @@ def test_a_server_that_is_killed_and_starts_again(
     jobs: list[str] = []
     stop = threading.Event()
     consumers = [
-        bench.consumer(effects, consumer_name=name, max_concurrency=4, redis_visibility_timeout=6)
+        bench.consumer(effects, consumer_name=name, max_concurrency=4, redis_visibility_timeout=30)
         for name in ("one", "two")
     ]
     feeding = feed(bench, jobs, stop)
@@ -204,13 +209,13 @@ def test_a_server_that_is_killed_and_starts_again(
 def test_a_network_that_fails_in_the_middle(open_bench: OpenBench, proxy: Proxy, how: str) -> None:
     bench = open_bench(url=proxy.url)
     effects = Effects(lambda _: time.sleep(0.03))
-    consumer = bench.consumer(effects, max_concurrency=4, redis_visibility_timeout=20)
+    consumer = bench.consumer(effects, max_concurrency=4, redis_visibility_timeout=30)
     jobs = bench.add(60)
     for at in (10, 30):
         wait_until(partial(effects.has_done, at))
         getattr(proxy, how)()
         jobs += bench.add(5)
-        wait_until(lambda: _all_stuck(effects), seconds=10)
+        wait_until(lambda: _all_stuck(effects))
         proxy.heal()
     bench.wait_ended(jobs)
     assert sorted(effects.done) == sorted(jobs), "none was done twice"
@@ -230,7 +235,7 @@ def test_a_job_under_way_survives_a_cut_that_is_shorter_than_its_lease(
     bench = open_bench(url=proxy.url)
     gate = Gate()
     effects = Effects(gate)
-    bench.consumer(effects, redis_visibility_timeout=4)
+    bench.consumer(effects, redis_visibility_timeout=30)
     jobs = bench.add(2)
     wait_until(lambda: len(effects.begun) == 2)
     proxy.cut()
@@ -247,26 +252,30 @@ def test_a_job_whose_lease_cannot_be_renewed_stops_before_others_may_take_it(
 ) -> None:
     far, near = open_bench(url=proxy.url), open_bench()
     near.stream = far.stream
-    lost_at: list[float] = []
+    held: list[LeasedJob] = []
+    stopped = threading.Event()
 
     def work(job: LeasedJob) -> None:
+        held.append(job)
         try:
             Gate()(job)
         finally:
-            lost_at.append(time.monotonic())
+            stopped.set()
 
-    one, two = Effects(work), Effects()
-    far.consumer(one, redis_visibility_timeout=1.5)
+    def take_over(_job: LeasedJob) -> None:
+        with pytest.raises(LeaseLostError):  # else two are at it at the same time
+            held[0].check()
+
+    one, two = Effects(work), Effects(take_over)
+    far.consumer(one, redis_visibility_timeout=VISIBILITY_SECONDS)
     [job] = far.add()
-    wait_until(lambda: one.begun)
+    wait_until(lambda: held)
     proxy.silence()
-    taken_at: list[float] = []
-    two = Effects(lambda _: taken_at.append(time.monotonic()))
-    near.consumer(two, consumer_name="two", redis_visibility_timeout=1.5)
+    near.consumer(two, consumer_name="two", redis_visibility_timeout=VISIBILITY_SECONDS)
     near.wait_ended([job])
-    wait_until(lambda: lost_at)
-    assert lost_at[0] <= taken_at[0] + 0.1, "two were at it at the same time"
+    assert stopped.wait(60)
     assert (one.done, two.done) == ([], [job])
+    assert len(two.begun) == 1
     proxy.heal()
 
 
@@ -276,13 +285,13 @@ def test_a_server_without_memory_delays_the_end_and_loses_nothing(
     bench = open_bench()
     gate = Gate()
     effects = Effects(gate)
-    bench.consumer(effects, redis_visibility_timeout=2)
+    bench.consumer(effects, redis_visibility_timeout=VISIBILITY_SECONDS)
     jobs = bench.add(2)
     wait_until(lambda: len(effects.begun) == 2)
     bench.redis.config_set("maxmemory", 1)
     gate.let_go()
     wait_until(lambda: len(effects.done) == 2)
-    time.sleep(3)  # longer than the leases: they are renewed all the same
+    time.sleep(VISIBILITY_SECONDS + 1)  # longer than the leases: they are renewed all the same
     assert (bench.pending(), bench.ended()) == (2, [])
     bench.redis.config_set("maxmemory", 0)
     bench.wait_ended(jobs)
