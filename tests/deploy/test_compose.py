@@ -27,7 +27,7 @@ from compose_file import (
     run,
     variables_of,
 )
-from k8s_manifests import K8S, all_containers, render
+from k8s_manifests import K8S, all_containers, named, pod_of, render
 
 from headrace_gpu_preprocessor.settings import PreprocessorSettings
 from headrace_local.container import PORTS as CONTAINER_PORTS
@@ -188,11 +188,28 @@ def test_what_we_build_runs_without_privileges_on_a_read_only_root(whole: Compos
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert service["tmpfs"] == ["/tmp"], name  # noqa: S108 - the container's own
+        [temporary] = service["tmpfs"]  # in memory, so that it has a size
+        assert re.fullmatch(r"/tmp:size=\d+[mg]", temporary), name  # noqa: S108 - the container's
         assert not service.get("privileged"), name
         assert (ROOT / service["build"]["dockerfile"]).is_file(), name
         assert service["stop_grace_period"] == "45s", name
         assert float(environment_of(service).get("SHUTDOWN_GRACE_SECONDS", 0)) < 45, name
+
+
+def test_temporary_files_have_the_room_that_the_manifests_give(whole: Compose) -> None:
+    objects = render("dev")
+    for name in ("ingest-api", "dispatcher", "results", "analysis-server", "gpu-preprocessor"):
+        deployment = named(objects, "Deployment", name.replace("analysis", "speech-analysis"))
+        [volume] = pod_of(deployment)["spec"]["volumes"]
+        wanted = _mib(volume["emptyDir"]["sizeLimit"].removesuffix("i"))
+        services = [name, f"{name}-cuda"] if name == "gpu-preprocessor" else [name]
+        for service in services:
+            [here] = whole["services"][service]["tmpfs"]
+            assert _mib(here.rpartition("=")[2]) >= wanted, service
+
+
+def _mib(size: str) -> int:
+    return int(size[:-1]) * {"m": 1, "g": 1024}[size[-1].lower()]
 
 
 def test_all_that_stays_up_says_how_it_is_and_is_waited_for(whole: Compose) -> None:
