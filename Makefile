@@ -20,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted drill images pods check format bench reference monitoring monitoring-live lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling drill images pods check format bench reference monitoring monitoring-live lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ format: setup ## Format, and mend what lint can mend
 chaos: setup ## Break a running stack and check every job: JOBS=400 FAULTS=30 MINUTES=5 SEED=1
 	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos --jobs $(JOBS) --faults $(FAULTS) \
 		--minutes $(or $(MINUTES),5) --seed $(SEED)
+
+scaling: setup ## Have 1, 2 and 4 replicas of each service share work, kill one, stop one; writes the table of docs/how-to/scale.md
+	@PYTHONPATH=tests/scaling:tests/chaos:tests/drill $(BIN)/python -m headrace_scaling
 
 drill: setup ## Kill and freeze schedulers and check every firing: MINUTES=10 SCHEDULES=500 SEED=1
 	@PYTHONPATH=tests/drill $(BIN)/python -m headrace_drill --schedules $(SCHEDULES) \

@@ -17,11 +17,11 @@ from headrace_local.channel import order
 from headrace_local.errors import LocalStackError
 from headrace_local.overrides import Overrides
 from headrace_local.parts import ALL_PARTS, Part, servers_of, services_of
-from headrace_local.process import MARKER_VARIABLE
 from headrace_local.services import ANALYSIS, DISPATCHER, RESULTS, ServiceSpec, replicated
 from headrace_local.state import ProcessRecord, StackState
 from headrace_scaling.balancer import Balancer, Probes
 from headrace_scaling.cpu import CpuShare
+from headrace_scaling.processes import find, signal_all
 
 #: The Deployment of the dispatcher's image that leads the schedules.
 SCHEDULER: Final = "scheduler"
@@ -94,7 +94,6 @@ class Fleet:
         self._spare = {service: names_of(service, names) for service in self.services}
         self._running: dict[str, list[str]] = {service: [] for service in self.services}
         self._shares: dict[str, CpuShare] = {}
-        self._cores: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Start the servers, and open the addresses of the services."""
@@ -185,13 +184,19 @@ class Fleet:
             raise LocalStackError(f"no process called {name!r}")
         return record
 
-    def limit(self, service: str, cores: float) -> None:
-        """Hold each replica of a service that is started from now on to a share of a core.
+    def hold(self, service: str, cores: float) -> None:
+        """Hold each replica that runs, and is not held yet, to a share of a core.
 
-        It is once it is ready: starting takes seconds of CPU. `scale` raises `NoCpuShareError`
-        where that cannot be done.
+        For when they are ready: starting takes seconds of CPU.
+
+        Raises:
+            NoCpuShareError: that cannot be done here.
         """
-        self._cores[service] = cores
+        for name in self._running[service]:
+            process = self._process(name)
+            if name not in self._shares and process is not None:
+                share = self._shares[name] = CpuShare(cores)
+                share.hold(process)
 
     def start(self, *names: str) -> None:
         """Start processes by name, and wait until they are ready."""
@@ -283,7 +288,6 @@ class Fleet:
         for name in names:
             self._spare[service].remove(name)
             self._running[service].append(name)
-            self._hold(service, name)
             self._balancer.admit(service, self.record(name))
 
     def _take_away(self, service: str, name: str) -> None:
@@ -302,39 +306,12 @@ class Fleet:
         if share is not None:
             share.close()
 
-    def _hold(self, service: str, name: str) -> None:
-        process = self._process(name)
-        if service not in self._cores or process is None:
-            return
-        share = self._shares[name] = CpuShare(self._cores[service])
-        share.hold(process)
-
     def _process(self, name: str) -> psutil.Process | None:
-        """Return a process of this stack, and no other: by identity and by its mark."""
-        identity = self.record(name).identity
-        process = identity.find() if identity else None
-        if process is None:
-            return None
-        try:
-            marked = process.environ().get(MARKER_VARIABLE) == str(self.directory)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return None
-        return process if marked else None
+        return find(self.record(name), self.directory)
 
     def _signal_all(self, name: str, number: signal.Signals) -> bool:
         process = self._process(name)
-        if process is None:
-            return False
-        try:
-            everybody = [process, *process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return False
-        for each in everybody:
-            try:
-                each.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
-        return True
+        return process is not None and signal_all(process, number)
 
 
 def names_of(service: str, names: Sequence[str]) -> list[str]:

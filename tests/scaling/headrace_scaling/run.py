@@ -131,23 +131,33 @@ def _try(
     needs = {name: count for work in works for name, count in work.needs.items()}
     for name, count in needs.items():
         fleet.scale(name, count)
-    cores = next((work.cores for work in works if work.cores is not None), None)
-    if cores is not None and not why_no_share():
-        fleet.limit(service, cores)
     trials = [Trial(work, say) for work in works]
     for count in options.counts:
-        fleet.scale(service, count)
+        _scale(scene, works, count)
         for trial in trials:
             trial.work.prepare()
             trial.batch()
     for kill in (True, False) if options.hand_overs else ():
         for trial in trials:
-            fleet.scale(service, 2)
+            _scale(scene, works, 2)
             trial.work.prepare()
             trial.hand_over(kill=kill)
     for name in (service, *needs):
         fleet.scale(name, 0)
     return [trial.row() for trial in trials]
+
+
+def _scale(scene: Scene, works: Sequence[Work], count: int) -> None:
+    """Have so many replicas, that are warm and held to their share of a core."""
+    fleet, first = scene.fleet, works[0]
+    before = fleet.running(first.service)
+    new = set(fleet.scale(first.service, count)) - set(before)
+    if new:
+        first.prepare()
+        first.warm_up()
+    cores = next((work.cores for work in works if work.cores is not None), None)
+    if cores is not None and not why_no_share():
+        fleet.hold(first.service, cores)
 
 
 def _try_schedulers(schedules: Schedules, options: Options) -> Schedulers:

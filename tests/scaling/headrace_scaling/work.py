@@ -1,11 +1,20 @@
 """One Deployment's work: how to give it more than it can do, and how to see who did it."""
 
+import operator
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Final
 
+from headrace_local.waiting import wait_until
 from headrace_scaling.doings import Doing
 from headrace_scaling.scene import Scene
+
+#: Pieces for each replica, as many as any works on at a time of those that start processes.
+_WARM: Final = 2
+_WARM_UPS: Final = 10
+_WARM_UP_SECONDS: Final = 180.0
 
 
 class Work(ABC):
@@ -39,6 +48,17 @@ class Work(ABC):
 
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Make what must be there before the first batch."""
+
+    def warm_up(self) -> None:
+        """Let each replica do some pieces, the first of which make it start processes and so on."""
+        running = self.scene.fleet.running(self.service)
+        self.scene.logbook.mark()
+        for _ in range(_WARM_UPS):
+            items = self.feed(_WARM * len(running))
+            wait_until(partial(self.unfinished, items), operator.not_, seconds=_WARM_UP_SECONDS)
+            counts = Counter(doing.replica for doing in self.doings())
+            if all(counts[name] >= _WARM for name in running):
+                return
 
     @abstractmethod
     def feed(self, count: int) -> Sequence[str]:

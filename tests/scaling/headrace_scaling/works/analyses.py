@@ -24,7 +24,7 @@ class Analyses(Work):
     deployment: ClassVar[str] = "speech-analysis-server"
     service: ClassVar[str] = ANALYSIS
     what: ClassVar[str] = "analyses of short recordings"
-    each: ClassVar[int] = 14
+    each: ClassVar[int] = 24
     settled_by: ClassVar[str] = "ANALYSIS_VISIBILITY_TIMEOUT_SECONDS"
     is_once: ClassVar[bool] = False
 

@@ -1,0 +1,45 @@
+"""What the logs of a whole run say and do not say: this file is the last that uses the stack."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from leaks import leaks
+from stack_user import RECORDINGS, User
+
+from headrace_local.waiting import wait_until
+
+
+def test_no_secret_is_in_the_logs(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of everything that was done on the stack before, and of what hands out signed URLs."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    token = user.token()
+    user.run("upload", "--direct", RECORDINGS / "bobby.wav", "-t", token, "--follow")
+    (job,) = user.run_json("jobs", "--token", token)["jobs"]
+    link = user.results.get(f"/jobs/{job['job_id']}/artifacts/plot").headers["location"]
+    assert "X-Amz-Signature=" in link
+    for url in user.state.endpoints.values():
+        # What a client sends by mistake, where it does not belong.
+        key = user.state.api_key or ""
+        httpx.get(f"{url}/jobs/{key}", params={"token": key, "url": link}, timeout=60)
+        httpx.post(f"{url}/webhooks/analysis", params={"token": key}, json={"key": key}, timeout=60)
+    assert leaks(user.stack) == []
+
+
+def test_a_request_and_what_follows_from_it_are_found_by_the_job(user: User) -> None:
+    job_id = user.upload(user.token())["job_id"]
+    wait_until(lambda: user.job(job_id)["status"], lambda status: status == "completed", seconds=60)
+    trace = user.job(job_id)["trace_id"]
+    events: dict[str, set[str]] = {}
+    for service, lines in user.log_lines().items():
+        for told in map(json.loads, lines):
+            if told.get("job_id") == job_id:
+                assert told["trace_id"] == trace, told
+                events.setdefault(service, set()).add(told["event"])
+    assert events["ingest-api"] >= {"upload.ended", "http.request"}
+    assert events["dispatcher"] >= {"dispatcher.job_sent"}
+    assert events["analysis-server"] >= {"analysis.report_sent", "analysis.task_ended"}
+    assert events["results"] >= {"report.received", "report.applied", "http.request"}
