@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -24,6 +25,10 @@ from headrace_local.waiting import wait_until
 
 COUNTERS = {"counters": {"taken": 3}}
 JSON = {"content-type": "application/json"}
+#: Threads in which an app calls what is no coroutine: anyio's default.
+THREADS = 40
+WAITING = threading.Semaphore(0)
+RELEASED = threading.Event()
 
 
 class Note(BaseModel):
@@ -54,6 +59,12 @@ def _app() -> FastAPI:
     @app.get("/notes")
     def read() -> str:
         return "nothing"
+
+    @app.get("/waiting")
+    def wait() -> str:
+        WAITING.release()
+        RELEASED.wait(60)
+        return "done"
 
     return app
 
@@ -123,6 +134,20 @@ def test_a_dead_part_is_503_and_is_told_by_its_kind_only(url: str) -> None:
         False,
         "RuntimeError",
     )
+
+
+def test_a_process_whose_threads_are_all_taken_lives_and_is_seen(url: str) -> None:
+    """As while the database hangs: a restart of all that wait for it would help nobody."""
+    with ThreadPoolExecutor(THREADS + 5) as clients:
+        asked = [clients.submit(_ask, "GET", f"{url}/waiting") for _ in range(THREADS + 5)]
+        try:
+            assert all(WAITING.acquire(timeout=60) for _ in range(THREADS))
+            assert _ask("GET", f"{url}/health/live").json()["checks"].keys() == {"thread"}
+            assert "python_info" in _ask("GET", f"{url}/metrics").text
+            assert not any(each.done() for each in asked)
+        finally:
+            RELEASED.set()
+        assert {each.result().json() for each in asked} == {"done"}
 
 
 def test_spans_carry_no_token_of_a_callback_url() -> None:

@@ -3,15 +3,19 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 log = structlog.get_logger()
+
+#: Of liveness and metrics, for themselves: a probe and a scrape at a time, and one more of each.
+_THREADS: Final = 4
 
 Status = Literal["ok", "degraded", "unavailable", "stopping"]
 
@@ -73,11 +77,14 @@ def health_router(
         json_metrics: what `/metrics` answers a client that asks for `application/json`.
     """
     router = APIRouter(tags=["health"])
+    # Not those that requests wait for the database in: a process whose threads are all taken is
+    # busy, and must neither be restarted for it nor drop out of sight.
+    aside = CapacityLimiter(_THREADS)
 
     @router.get("/health/live", response_model=LiveView, responses={503: {"model": HealthView}})
-    def live() -> Any:
+    async def live() -> Any:
         """Whether the process works; it should be restarted if not."""
-        view = _run(service, alive)
+        view = await to_thread.run_sync(_run, service, alive, limiter=aside)
         if view.status == "ok":
             return LiveView(service=service)
         return JSONResponse(view.model_dump(), 503)
@@ -94,11 +101,13 @@ def health_router(
         return view
 
     @router.get("/metrics", include_in_schema=False)
-    def metrics(request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         """Metrics in Prometheus' format, or as JSON where the service has that and it is asked."""
         if json_metrics is not None and _asks_for_json(request.headers.get("accept", "")):
-            return JSONResponse(json_metrics(), headers={"Vary": "Accept"})
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+            counted = await to_thread.run_sync(json_metrics, limiter=aside)
+            return JSONResponse(counted, headers={"Vary": "Accept"})
+        text = await to_thread.run_sync(generate_latest, limiter=aside)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return router
 
