@@ -41,12 +41,12 @@ class Yard:
             user_domain_name=self.env["OS_USER_DOMAIN_NAME"],
             project_domain_name=self.env["OS_PROJECT_DOMAIN_NAME"],
         )
-        self.swift = swiftclient.Connection(session=Session(auth=account, timeout=20), timeout=20)
+        self.swift = swiftclient.Connection(session=Session(auth=account, timeout=60), timeout=60)
         self.container = self.env["SWIFT_CONTAINER"]
         self.worker = httpx.Client(
             base_url=stack.state.endpoints["preprocessor_url"],
             headers={"authorization": f"Bearer {stack.state.api_key}"},
-            timeout=20,
+            timeout=60,
         )
         self.server = HlsServer()
         self.server.__enter__()
@@ -82,7 +82,7 @@ class Yard:
             capture_output=True,
             text=True,
             check=True,
-            timeout=20,
+            timeout=60,
         )
         return done.stdout.strip()
 
@@ -142,7 +142,7 @@ class Reports:
         info = self._redis.xinfo_stream(self._stream) if self._redis.exists(self._stream) else {}
         self._after = info.get("last-generated-id") or (last[0][0] if last else "0-0")
 
-    def wait_for(self, job_id: str, stage: Stage, *, seconds: float = 30) -> None:
+    def wait_for(self, job_id: str, stage: Stage, *, seconds: float = 60) -> None:
         """Return as soon as a job is said to be in a stage."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -93,6 +93,9 @@ class OtlpReceiver:
             for span in scope.spans
         ]
         with self._lock:
+            # Whoever did not hear our answer in time says the same once more.
+            if body in self.raw:
+                return
             self.raw.append(body)
             self._spans += taken
 

@@ -10,7 +10,7 @@ from headrace_local.pytest_plugin import LocalStack
 from headrace_local.waiting import wait_until
 
 #: What a firing and its job take here, with room for a machine that has much else to do.
-_LONG_SECONDS = 60
+_LONG_SECONDS = 120
 
 
 class Planner:
@@ -19,7 +19,7 @@ class Planner:
     def __init__(self, stack: LocalStack, *, process: str = "dispatcher") -> None:
         key = {"authorization": f"Bearer {stack.state.api_key}"}
         url = stack.process(process).url
-        self._client = httpx.Client(base_url=url, headers=key, timeout=20)
+        self._client = httpx.Client(base_url=url, headers=key, timeout=60)
 
     def close(self) -> None:
         self._client.close()
@@ -50,10 +50,15 @@ class Planner:
         assert self._client.delete(f"/schedules/{name}").status_code == 204
 
     def firings(self, name: str) -> list[dict[str, Any]]:
-        """Return the last firings of a schedule, oldest first."""
-        answer = self._client.get(f"/schedules/{name}/firings", params={"limit": 200})
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()["firings"]
+        """Return the firings of a schedule, oldest first."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            params = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
+            answer = self._client.get(f"/schedules/{name}/firings", params=params)
+            assert answer.status_code == 200, answer.text
+            found += answer.json()["firings"]
+            cursor = answer.json()["next_cursor"]
         return found[::-1]
 
     def ended(self, name: str, state: str, *, at_least: int = 1) -> list[dict[str, Any]]:

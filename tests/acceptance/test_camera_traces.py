@@ -29,7 +29,7 @@ def yard(camera_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def finished(yard: Yard, job_id: str) -> dict[str, Any]:
-    wait_until(lambda: yard.is_final(job_id), seconds=60)
+    wait_until(lambda: yard.is_final(job_id), seconds=120)
     job = yard.job(job_id)
     assert job is not None
     return job

@@ -105,7 +105,9 @@ def test_jobs_are_listed_in_pages(user: User) -> None:
 def test_an_unsigned_webhook_is_401(user: User) -> None:
     job_id = user.upload(user.token())["job_id"]
     url = f"{user.state.env['WEBHOOK_URL']}?job_id={job_id}"
-    answer = httpx.post(url, content=json.dumps({"status": "completed"}))
+    answer = httpx.post(url, content=json.dumps({"status": "completed"}), timeout=30)
     assert answer.status_code == 401
-    job = wait_until(lambda: user.job(job_id), lambda job: job["status"] == "completed", seconds=60)
+    job = wait_until(
+        lambda: user.job(job_id), lambda job: job["status"] == "completed", seconds=120
+    )
     assert job["result"]["schema_version"] == 1

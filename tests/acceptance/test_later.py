@@ -25,7 +25,7 @@ def test_a_recording_is_analysed_after_its_delay(user: User) -> None:
     timeline = user.run_json("job", job["job_id"])["timeline"]
     queued = next(event["created_at"] for event in timeline if event["status"] == "queued")
     late = datetime.fromisoformat(queued) - datetime.fromisoformat(job["run_at"])
-    assert timedelta(0) <= late < timedelta(seconds=5)
+    assert timedelta(0) <= late < timedelta(seconds=30)
 
 
 @pytest.mark.parametrize("way", [(), ("--direct",)])
@@ -33,10 +33,9 @@ def test_a_job_that_begins_next_year_may_be_begun_now_or_cancelled(
     user: User, way: tuple[str, ...]
 ) -> None:
     at = f"{datetime.now(UTC) + timedelta(days=300):%Y-%m-%dT%H:%M:%SZ}"
-    now, never = (
-        user.run_json("upload", BOBBY, "-t", user.token(), "--at", at, *way)[0]["job_id"]
-        for _ in range(2)
-    )
+    files = (BOBBY, RECORDINGS / "mary.wav")
+    answers = user.run_json("upload", *files, "-t", user.token(), "--at", at, *way)
+    now, never = (answer["job_id"] for answer in answers)
     shown = user.run("job", now)
     assert "scheduled" in shown
     assert f"Scheduled for {at[:10]}" in shown

@@ -23,7 +23,9 @@ def test_a_recording_is_one_trace_from_the_request_to_the_last_event(
         job_id = user.upload(token)["job_id"]
     finally:
         del user.ingest.headers["traceparent"]
-    job = wait_until(lambda: user.job(job_id), lambda job: job["status"] == "completed", seconds=60)
+    job = wait_until(
+        lambda: user.job(job_id), lambda job: job["status"] == "completed", seconds=120
+    )
     assert job["trace_id"] == trace
     tree = whole_tree(receiver, trace, CLIENT, "SQS.DeleteMessage", "completed")
     show(tree)
