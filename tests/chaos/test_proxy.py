@@ -27,7 +27,8 @@ from headrace_local.ports import choose_ports
 from headrace_local.pytest_plugin import LocalServers
 from headrace_local.waiting import wait_until
 
-_SECONDS = 5.0
+#: Long enough for an answer, however busy the machine is.
+_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def host() -> Iterator[ProxyHost]:
         for proxy in running.proxies.values():
             proxy.heal()
     assert [proxy.open_links for proxy in running.proxies.values()] == [0] * len(running.proxies)
-    assert threading.active_count() <= before
+    # Servers behind it notice a moment later that nobody is there any more.
+    wait_until(lambda: threading.active_count() <= before)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def valkey(host: ProxyHost, port: int, local_servers: LocalServers) -> Proxy:
     return host.add("valkey", port, urlsplit(local_servers.redis_url).port or 0)
 
 
-def _client(proxy: Proxy, servers: LocalServers, *, timeout: float = 0.4) -> "redis.Redis":
+def _client(proxy: Proxy, servers: LocalServers, *, timeout: float = _SECONDS) -> "redis.Redis":
     return redis.Redis(
         host="127.0.0.1",
         port=proxy.port,
@@ -110,8 +112,12 @@ def _url(proxy: Proxy) -> str:
     return f"http://127.0.0.1:{proxy.port}/"
 
 
+def _post(proxy: Proxy) -> httpx.Response:
+    return httpx.post(_url(proxy), content=b"abc", timeout=_SECONDS)
+
+
 def test_what_goes_through_is_as_it_was(valkey: Proxy, local_servers: LocalServers) -> None:
-    with closing(_client(valkey, local_servers, timeout=_SECONDS)) as client:
+    with closing(_client(valkey, local_servers)) as client:
         value = bytes(range(256)) * 20_000
         client.set("chaos:through", value, ex=60)
         assert client.get("chaos:through") == value
@@ -163,7 +169,7 @@ def test_postgres_s3_and_sqs_work_through_proxies(
 def test_cut_resets_and_refuses_until_it_is_healed(
     valkey: Proxy, local_servers: LocalServers
 ) -> None:
-    with closing(_client(valkey, local_servers, timeout=_SECONDS)) as client:
+    with closing(_client(valkey, local_servers)) as client:
         client.ping()
         valkey.set(Cut())
         with pytest.raises(redis.ConnectionError, match="refused"):
@@ -177,12 +183,12 @@ def test_cut_resets_and_refuses_until_it_is_healed(
 def test_a_blackhole_is_silent_and_what_was_sent_arrives_later(
     valkey: Proxy, local_servers: LocalServers
 ) -> None:
-    with closing(_client(valkey, local_servers)) as client:
+    with closing(_client(valkey, local_servers, timeout=1.5)) as client:
         client.ping()
         valkey.set(Blackhole())
         with pytest.raises(redis.TimeoutError):
             client.ping()
-        waiting = _client(valkey, local_servers, timeout=_SECONDS)
+        waiting = _client(valkey, local_servers)
         answers: list[object] = []
         thread = threading.Thread(target=lambda: answers.append(waiting.ping()))
         thread.start()
@@ -197,15 +203,15 @@ def test_a_blackhole_is_silent_and_what_was_sent_arrives_later(
 def test_slow_delays_every_answer_and_keeps_the_order(
     valkey: Proxy, local_servers: LocalServers
 ) -> None:
-    with closing(_client(valkey, local_servers, timeout=_SECONDS)) as client:
+    with closing(_client(valkey, local_servers)) as client:
         client.set("chaos:slow", bytes(100_000), ex=60)
         valkey.set(Slow(delay_seconds=0.05, bytes_per_second=500_000))
         began = time.monotonic()
         assert client.get("chaos:slow") == bytes(100_000)
         assert time.monotonic() - began > 0.25
         valkey.heal()
-        # The quickest of some: on a busy machine any one of them may be held up.
-        assert min(_seconds_of(lambda: client.get("chaos:slow")) for _ in range(5)) < 0.25
+        # On a busy machine any one of them may be held up.
+        wait_until(lambda: _seconds_of(lambda: client.get("chaos:slow")) < 0.25)
 
 
 def _seconds_of(call: Callable[[], object]) -> float:
@@ -216,7 +222,7 @@ def _seconds_of(call: Callable[[], object]) -> float:
 
 def test_reset_ends_every_connection_soon(valkey: Proxy, local_servers: LocalServers) -> None:
     valkey.set(Reset(within_seconds=0.05))
-    with closing(_client(valkey, local_servers, timeout=_SECONDS)) as client:
+    with closing(_client(valkey, local_servers)) as client:
 
         def until_reset() -> None:
             for _ in range(100_000):
@@ -231,17 +237,17 @@ def test_the_next_server_takes_over_for_one_that_is_gone(
 ) -> None:
     proxy = host.add("web", port, 1, echo_port)
     for _ in range(3):
-        assert httpx.post(_url(proxy), content=b"abc").text == "3"
+        assert _post(proxy).text == "3"
     proxy.lead_to(1)
     with pytest.raises(httpx.TransportError):
-        httpx.post(_url(proxy), content=b"abc")
+        _post(proxy)
 
 
 def test_without_a_server_a_connection_is_reset(host: ProxyHost, port: int) -> None:
     proxy = host.add("web", port)
     # When it is seen depends on who is quicker. A time-out would be another error.
     with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
-        httpx.post(_url(proxy), content=b"abc")
+        _post(proxy)
 
 
 def test_a_connection_tries_no_other_server_where_it_is_not_to(
@@ -251,7 +257,7 @@ def test_a_connection_tries_no_other_server_where_it_is_not_to(
     outcomes = []
     for _ in range(4):
         try:
-            outcomes.append(httpx.post(_url(proxy), content=b"abc").text)
+            outcomes.append(_post(proxy).text)
         except httpx.TransportError:
             outcomes.append("reset")
     assert outcomes in (["reset", "3"] * 2, ["3", "reset"] * 2)
@@ -292,7 +298,7 @@ def test_a_share_fails_and_the_others_are_untouched(web: Proxy) -> None:
 
 def test_a_request_may_be_done_and_its_answer_lost(web: Proxy) -> None:
     web.set(HttpErrors(rate=1, status=500, done_share=1))
-    assert httpx.post(_url(web), content=b"abc").status_code == 500
+    assert _post(web).status_code == 500
     assert _Echo.seen == [3]
     assert web.traffic.unanswered == 1
 

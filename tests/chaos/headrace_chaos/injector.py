@@ -17,7 +17,7 @@ from headrace_chaos.stack import ChaosStack
 #: Two faults at a time show what none alone does; more show only that nothing works.
 _AT_ONCE: Final = 2
 #: A process that was hit before gets so long to come back; then it is passed over.
-_READY_SECONDS: Final = 45.0
+_READY_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 
 _log = structlog.get_logger()

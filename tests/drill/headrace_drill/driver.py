@@ -23,9 +23,9 @@ from headrace_drill.gathering import count_unfinished, gather
 from headrace_drill.report import Report
 from headrace_drill.watch import Watch
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 180.0
 #: Besides the lease: for the last term to begin, and to work off what came due meanwhile.
-_END_SECONDS: Final = 60.0
+_END_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)

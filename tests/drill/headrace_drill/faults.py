@@ -13,7 +13,7 @@ from headrace_drill.fleet import Fleet, Member
 from headrace_drill.watch import Watch
 
 #: Longest that a drill takes longer than it should.
-_PATIENCE: Final = 4
+_PATIENCE: Final = 10
 #: Longest that it takes until the leader writes firings, with schedules that come every second.
 _WRITE_SECONDS: Final = 3.0
 _WAITS: Final = """
