@@ -112,7 +112,7 @@ class Place:
             self.backend.database,
             self.backend.s3,
             self.backend.bucket,
-            days=1,
+            days=2,  # midnight may come by
             unknown_after=unknown_after,
         )
         return search.run(a_shift())

@@ -39,6 +39,7 @@ class Yard:
         self.breaker = CircuitBreaker("s3", CircuitPolicy())
         self.stream = f"stream:{uuid.uuid4().hex[:8]}"
         self.client = backend.s3
+        self.today = recordings_folder(datetime.now(UTC))
 
     def job(
         self,
@@ -80,7 +81,7 @@ class Yard:
         return f"s3://{self.backend.bucket}/{key}"
 
     def recording(self, job_id: str) -> str:
-        return f"{recordings_folder(datetime.now(UTC))}{job_id}.wav"
+        return f"{self.today}{job_id}.wav"
 
     def put(self, *keys: str) -> None:
         for key in keys:

@@ -295,7 +295,7 @@ def test_a_stream_ends_after_its_time_and_is_resumed(
     bench: Bench, service_env: dict[str, str], tmp_path: Path
 ) -> None:
     job_id = bench.job()
-    with running(service_env, tmp_path / "log", SSE_MAX_SECONDS="0.5") as replica:
+    with running(service_env, tmp_path / "log", SSE_MAX_SECONDS="2") as replica:
         collector = Collector(bench, replica, job_id).end()
         assert collector.ids == [1, 2, 3, 4, 5]
         bench.change(job_id, JobStatus.COMPLETED)
