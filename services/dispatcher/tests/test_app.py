@@ -62,9 +62,13 @@ def _started(settings: DispatcherSettings) -> tuple[str, "subprocess.Popen[bytes
     return url, child
 
 
+def ask(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, timeout=60)
+
+
 def _status(url: str) -> int | None:
     try:
-        return httpx.get(url).status_code
+        return ask(url).status_code
     except httpx.TransportError:
         return None
 
@@ -78,19 +82,19 @@ def api_key(scene: Scene) -> str:
 def test_health_and_metrics_are_open_and_state_needs_a_key(scene: Scene, api_key: str) -> None:
     scene.job(Lane.HIGH, enqueue=False)
     with process(scene.settings) as (url, _):
-        assert httpx.get(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
-        checks = httpx.get(f"{url}/health").json()["checks"]
+        assert ask(f"{url}/health/live").json() == {"status": "ok", "service": "dispatcher"}
+        checks = ask(f"{url}/health").json()["checks"]
         assert {"worker", "bridge", "gate", "due_jobs", "chores"} <= set(checks)
         assert {"database", "redis"} <= set(checks)
         assert (checks["sqs"]["ok"], checks["sqs"]["required"]) == (True, False)
         assert {"scheduler", "scheduler_loop", "scheduler_figures"} <= set(checks)
         assert (checks["scheduler"]["ok"], checks["scheduler"]["required"]) == (True, False)
         assert checks["scheduler"]["detail"].startswith(("leads in epoch 1", "stands by"))
-        assert "headrace_dispatches_total" in httpx.get(f"{url}/metrics").text
-        refused = httpx.get(f"{url}/state")
+        assert "headrace_dispatches_total" in ask(f"{url}/metrics").text
+        refused = ask(f"{url}/state")
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
         assert refused.headers["content-type"] == "application/problem+json"
-        state = httpx.get(f"{url}/state", headers={"authorization": f"Bearer {api_key}"}).json()
+        state = ask(f"{url}/state", authorization=f"Bearer {api_key}").json()
     assert state["default_transport"] == "sqs"
     assert state["transports_in_use"] == ["sqs"]
     assert [circuit["dependency"] for circuit in state["circuits"]] == [
