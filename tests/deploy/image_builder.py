@@ -248,7 +248,7 @@ class Built:
         """Run a command to its end, and return what it said."""
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = self.start(command, environment, hosts=hosts, **pipes)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=600)
         return subprocess.CompletedProcess(command, process.returncode, said, "")
 
     def remove(self) -> None:

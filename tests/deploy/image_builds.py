@@ -29,6 +29,8 @@ from headrace_local.pytest_plugin import LocalServers
 MARK = secrets.token_hex(16)
 CHOSEN = [name for name in IMAGES if name in os.environ.get("IMAGES", ",".join(IMAGES)).split(",")]
 RUN = [name for name in CHOSEN if name != "local"]
+#: For whatever takes seconds, on a machine that does much else.
+PATIENCE_SECONDS = 300
 #: Megabytes that an image may add to its base.
 LIMITS = {
     "ingest-api": 165,
@@ -155,25 +157,25 @@ def _serves(name: str, built: Built, local_servers: LocalServers, tmp_path: Path
             assert built.call(*check, environment={"PORT": str(reserve_port())}).returncode != 0
             [child] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             os.kill(int(child), signal.SIGTERM)  # it is process 1 in there
-            assert process.wait(timeout=30) == 0, log.read_text()[-2000:]
+            assert process.wait(timeout=PATIENCE_SECONDS) == 0, log.read_text()[-2000:]
         finally:
             process.kill()
             process.wait()
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[str]", log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
-            answer = httpx.get(f"{url}/health/ready", timeout=10, trust_env=False)
+            answer = httpx.get(f"{url}/health/ready", timeout=30, trust_env=False)
         except httpx.TransportError:
             answer = None
         if answer is not None and answer.status_code == 200:
             break
         assert time.monotonic() < deadline, answer.text if answer else log.read_text()[-3000:]
         time.sleep(0.2)
-    assert httpx.get(f"{url}/health/live", trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/health/live", timeout=30, trust_env=False).status_code == 200
 
 
 def _helps(built: Built, local_servers: LocalServers) -> None:
