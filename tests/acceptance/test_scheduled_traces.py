@@ -1,14 +1,15 @@
-"""The traces of what begins later: a re-analysis that a schedule fires, and a job with a delay."""
+"""The traces of what goes on later: a re-analysis by a schedule, a delay, a direct upload."""
 
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from otlp_receiver import OtlpReceiver
 from planner import Planner
-from stack_user import User
+from stack_user import RECORDINGS, User
 from trace_tree import Node, documented, paths_of, show, whole_tree
 
 from headrace_local.waiting import wait_until
@@ -16,6 +17,7 @@ from headrace_local.waiting import wait_until
 pytestmark = pytest.mark.stack
 
 CLIENT = "00f067aa0ba902b7"
+BOBBY = RECORDINGS / "bobby.wav"
 #: From the lane to the end, once.
 ANALYSIS = ("SQS.DeleteMessage", "completed")
 
@@ -97,6 +99,33 @@ def test_a_scheduled_reanalysis_goes_on_in_the_trace_of_its_job(
     assert_goes_to_its_end(anew, job_id)
     assert documented("A scheduled re-analysis", 1) <= paths_of(anew)
     planner.remove(name)
+
+
+def test_a_direct_upload_goes_on_in_the_trace_in_which_it_began(
+    user: User, receiver: OtlpReceiver
+) -> None:
+    """Not in that of the request which completes it, which may come days later."""
+    token, trace, content = user.token(), secrets.token_hex(16), BOBBY.read_bytes()
+    begun = user.ingest.post(
+        f"/tokens/{token}/direct-uploads",
+        json={"filename": BOBBY.name, "size": len(content)},
+        headers={"traceparent": f"00-{trace}-{CLIENT}-01"},
+    ).json()
+    [part] = begun["urls"]
+    put = httpx.put(part["url"], content=content, headers=part["headers"], timeout=60)
+    assert put.is_success, put.text
+    job_id, asking = begun["job_id"], secrets.token_hex(16)
+    completed = user.ingest.post(
+        f"/direct-uploads/{job_id}/complete",
+        headers={"traceparent": f"00-{asking}-{CLIENT}-01"},
+    )
+    assert completed.status_code == 200, completed.text
+    assert finished(user, job_id)["trace_id"] == trace
+    tree = whole_tree(receiver, trace, CLIENT, *ANALYSIS)
+    [done] = tree.find("complete upload", "ingest-api")
+    assert done.span.links == [asking]
+    assert "S3.CompleteMultipartUpload" in {each.span.name for each in done.children}
+    assert len(tree.find("process audio-analysis-queue", "speech-analysis")) == 1
 
 
 def test_a_job_that_begins_later_is_one_trace(user: User, receiver: OtlpReceiver) -> None:

@@ -15,7 +15,7 @@ from headrace_common.contracts.cctv import (
 )
 from headrace_common.errors import HeadraceError
 from headrace_common.telemetry.messaging import MessagingSystem, processing
-from headrace_common.telemetry.trace import note_error
+from headrace_common.telemetry.trace import fail_span, note_error
 from headrace_gpu_preprocessor.admission import Admitted
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.deliveries import Refusal
@@ -81,9 +81,6 @@ class DeliveryRunner:
             await self._endings.bury(work, bury, self._make.unreadable(fields, hold, bury))
             return
         refused = plan_delivery(hold.delivery, max_deliveries=self._settings.redis_max_deliveries)
-        if refused is not None:
-            await self._endings.bury(work, refused, self._make.failed(entry, hold, refused))
-            return
         with processing(
             entry.trace,
             MessagingSystem.STREAM,
@@ -93,8 +90,13 @@ class DeliveryRunner:
             group=self._settings.redis_group,
             job_id=entry.job_id,
             attempt=entry.attempt,
+            delivery=hold.delivery,
         ):
-            await self._work(work, entry)
+            if refused is None:
+                await self._work(work, entry)
+            else:
+                fail_span(refused.reason)
+                await self._endings.bury(work, refused, self._make.failed(entry, hold, refused))
 
     async def _work(self, work: Work, entry: PreprocessEntry) -> None:
         job = LeasedJob(entry, work.lease, stopping=work.stopping, on_progress=self._reporter.offer)

@@ -5,11 +5,14 @@ between any two: S3 makes the object once, and the job leaves `uploading` once.
 """
 
 import asyncio
+import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_common.contracts.jobs import JobStatus
@@ -17,6 +20,7 @@ from headrace_common.contracts.lanes import Lane
 from headrace_common.db import Database
 from headrace_common.errors import HeadraceError, UnavailableError
 from headrace_common.storage import S3Location
+from headrace_common.telemetry.trace import continue_trace, inside_trace, note_job
 from headrace_ingest_api.answers import UploadAnswer, accepted_answer
 from headrace_ingest_api.begin import Begin
 from headrace_ingest_api.cleaning.removal import remove
@@ -84,7 +88,8 @@ class DirectCompletion:
         running = self._under_way.get(job_id)
         if running is None:
             loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(self._pool, self._counted, job_id, etags)
+            context = contextvars.copy_context()
+            running = loop.run_in_executor(self._pool, context.run, self._counted, job_id, etags)
             self._under_way[job_id] = running
             running.add_done_callback(lambda _: self._under_way.pop(job_id, None))
         return await asyncio.shield(running)
@@ -94,10 +99,15 @@ class DirectCompletion:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _counted(self, job_id: str, etags: dict[int, str]) -> UploadAnswer:
-        structlog.contextvars.bind_contextvars(job_id=job_id)
-        outcome = "internal_error"
+        outcome, found = "internal_error", None
+        note_job(job_id)
         try:
-            answer, is_new = self._complete(job_id, etags)
+            found = self._rows.find(job_id)
+            # The job's trace began when the upload did; this request is linked to.
+            with continue_trace(
+                found.job.trace, "complete upload", kind=SpanKind.INTERNAL, job_id=job_id
+            ):
+                answer, is_new = self._complete(found, etags)
             outcome = "accepted" if is_new else "replayed"
         except HeadraceError as error:
             outcome = error.code
@@ -108,12 +118,12 @@ class DirectCompletion:
             raise
         finally:
             DIRECT_UPLOADS.labels(outcome=outcome).inc()
-            log.info("direct.completion_ended", outcome=outcome)
-            structlog.contextvars.clear_contextvars()
+            with inside_trace(found.job.trace) if found else nullcontext():
+                log.info("direct.completion_ended", outcome=outcome, job_id=job_id)
         return answer
 
-    def _complete(self, job_id: str, etags: dict[int, str]) -> tuple[UploadAnswer, bool]:
-        found = self._rows.find(job_id)
+    def _complete(self, found: Found, etags: dict[int, str]) -> tuple[UploadAnswer, bool]:
+        job_id = found.job.id
         if not found.is_open:
             return self._answer_again(found), False
         self._rows.give_time(job_id, _COMPLETING)
