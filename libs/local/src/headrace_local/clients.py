@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: `boto3.client` uses one session of the process, and a session is not safe to share.
 _MAKING: Final = threading.Lock()
-_READ_TIMEOUT_SECONDS: Final = 5
+_READ_TIMEOUT_SECONDS: Final = 20
 
 
 def local_s3_client(

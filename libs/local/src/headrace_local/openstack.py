@@ -9,7 +9,7 @@ import httpx
 from headrace_local.errors import LocalStackError
 from headrace_local.servers.keystone import DOMAIN, OPENSTACK_REGION, PROJECT, USER
 
-_TIMEOUT_SECONDS: Final = 10
+_TIMEOUT_SECONDS: Final = 30
 _PROBE_CONTAINER: Final = "headrace-readiness"
 
 

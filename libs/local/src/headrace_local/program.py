@@ -21,8 +21,9 @@ class Program(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: Seconds to stop in before it is killed.
     stop_grace: ClassVar[float] = 10
-    #: Seconds to become ready in.
-    start_timeout: ClassVar[float] = 60
+    #: Seconds to become ready in: generous, for whoever starts several stacks at once on a machine
+    #: of two cores. A program that ends is not waited for.
+    start_timeout: ClassVar[float] = 180
 
     #: What it is called in the state, the logs and on the command line.
     name: str
