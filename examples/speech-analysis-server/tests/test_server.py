@@ -104,10 +104,7 @@ class Running:
             MessageBody=request.body(),
             MessageAttributes=AnalysisRequest.attributes(Lane.NORMAL, {}),
         )
-        wait_until(lambda: self.webhooks.final(request.job_id))
-        report = self.webhooks.final(request.job_id)
-        assert report is not None
-        return report
+        return wait_until(lambda: self.webhooks.final(request.job_id), seconds=120)
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +145,10 @@ def running(
         environment, process,
     )  # fmt: skip
     try:
-        wait_until(lambda: _is_ready(server))
+        wait_until(lambda: _is_ready(server), seconds=120)
         yield server
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in {0, -signal.SIGTERM}, Path(log.name).read_text()
+        assert process.wait(60) in {0, -signal.SIGTERM}, Path(log.name).read_text()
     finally:
         process.kill()
         process.wait()
@@ -240,15 +237,17 @@ def test_a_recording_elsewhere_is_refused(running: Running, url: str, code: str)
 def test_the_http_way(running: Running) -> None:
     request = running.request(running.put(RECORDINGS / "mary.wav"))
     body = request.body().encode()
-    assert httpx.post(f"{running.url}/analyze", content=body).status_code == 401
+    url = f"{running.url}/analyze"
+    assert httpx.post(url, content=body, timeout=30).status_code == 401
     headers = webhooks.sign(body, secrets=[SECRET], message_id="msg_1")
-    answer = httpx.post(f"{running.url}/analyze", content=body, headers=headers)
+    answer = httpx.post(url, content=body, headers=headers, timeout=30)
     assert (answer.status_code, answer.json()["job_id"]) == (202, request.job_id)
     wait_until(lambda: running.webhooks.final(request.job_id))
     assert running.webhooks.final(request.job_id)["status"] == "completed"  # type: ignore[index]
 
 
 def test_health_and_metrics(running: Running) -> None:
-    assert httpx.get(f"{running.url}/health/live").status_code == 200
-    assert httpx.get(f"{running.url}/health").json()["status"] == "ok"
-    assert "headrace_analysis_slots 2.0" in httpx.get(f"{running.url}/metrics").text
+    with httpx.Client(base_url=running.url, timeout=30) as client:
+        assert client.get("/health/live").status_code == 200
+        assert client.get("/health").json()["status"] == "ok"
+        assert "headrace_analysis_slots 2.0" in client.get("/metrics").text
