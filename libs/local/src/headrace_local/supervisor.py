@@ -209,6 +209,8 @@ class Supervisor:
         if order["do"] in {"start", "restart"}:
             needed = _with_needed(names, list(self._servers.values()))
             _start_all([self._units[name] for name in needed], self._stop)
+        # Each unit publishes its change a moment after it; whoever ordered it may look at once.
+        self._publish()
 
     def _settings(self) -> dict[str, str]:
         """Return what every service gets, as far as it is known by now."""
