@@ -63,7 +63,7 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy libs/*/src services/*/src cli/src examples/*/src
-	@for tests in conftest.py tests libs/*/tests services/*/tests examples/*/tests benchmarks scripts; \
+	@for tests in conftest.py tests/* libs/*/tests services/*/tests examples/*/tests benchmarks scripts; \
 		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/vulture
