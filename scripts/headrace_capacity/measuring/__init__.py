@@ -1,0 +1,1 @@
+"""Measuring what pieces of work cost, on a real local stack."""

@@ -1,0 +1,93 @@
+"""Requests to SQS and S3: counted from the rules by which the services make them.
+
+Unlike processor time they are not linear in the work: a batch holds more jobs the more there are,
+and a poll that finds nothing costs as much as one that does.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from headrace_common.contracts.lanes import Lane
+from headrace_common.sqs import SQS_MAX_BATCH_ENTRIES
+
+#: BATCH_LINGER_SECONDS.
+_LINGER_SECONDS: Final = 0.005
+#: Dead letters are looked for in each of four queues, a second each, every ten seconds.
+_QUEUES: Final = len(Lane) + 1
+_DEAD_ROUND_SECONDS: Final = 10.0 + _QUEUES
+#: Depths of the queues are asked for so often, by every dispatcher; KEDA asks for those of the
+#: lanes.
+_DEPTHS_SECONDS: Final = 15.0
+_KEDA_SECONDS: Final = 15.0
+#: SQS_RESULT_WAIT_SECONDS.
+_RESULT_WAIT_SECONDS: Final = 5.0
+#: A third of ANALYSIS_VISIBILITY_TIMEOUT_SECONDS; one request renews ten messages.
+_RENEWAL_SECONDS: Final = 40.0
+#: UPLOAD_PART_BYTES: what is not longer goes in one request.
+_PART_MIB: Final = 8.0
+#: Of the recording and of the results folder of a job that is removed. Deleting costs nothing, and
+#: LIST as much as PUT.
+LISTS_PER_PURGE: Final = 2
+
+
+@dataclass(frozen=True)
+class SqsTraffic:
+    """Who uses SQS.
+
+    Attributes:
+        jobs_per_second: that go over it.
+        dispatchers: pods.
+        results: pods.
+        analysis_servers: pods.
+        lane_wait_seconds: ANALYSIS_LANE_WAIT_SECONDS.
+        keda: whether KEDA looks at the lanes.
+    """
+
+    jobs_per_second: float
+    dispatchers: float
+    results: float
+    analysis_servers: float
+    lane_wait_seconds: float = 1.0
+    keda: bool = True
+
+    def per_second(self) -> dict[str, float]:
+        """Return requests a second, by operation.
+
+        A server with free slots waits for each of the lanes in turn. A message that it gets costs
+        that poll, and one more of each lane, without waiting, that finds nothing: four requests a
+        job. Under load one poll brings several jobs, or none is asked for while all slots are
+        busy: this is a bound from above, which holds at the loads that are planned for.
+        """
+        jobs = self.jobs_per_second
+        looks = self.dispatchers / _DEAD_ROUND_SECONDS * _QUEUES
+        busy = jobs * self.lane_wait_seconds / 2  # polls that were cut short by a message
+        idle = max(self.analysis_servers - busy, 0.0) / self.lane_wait_seconds
+        return {
+            "SendMessageBatch": jobs / jobs_per_batch(jobs / self.dispatchers),
+            "ReceiveMessage": jobs * (len(Lane) + 1)
+            + idle
+            + self.results / _RESULT_WAIT_SECONDS
+            + looks,
+            "DeleteMessage": jobs,
+            "ChangeMessageVisibilityBatch": min(self.analysis_servers, jobs) / _RENEWAL_SECONDS,
+            "GetQueueAttributes": looks
+            + self.dispatchers * _QUEUES / _DEPTHS_SECONDS
+            + self.keda * len(Lane) / _KEDA_SECONDS,
+            "GetQueueUrl": looks,
+        }
+
+
+def jobs_per_batch(jobs_per_second: float) -> float:
+    """Return how many jobs go in one request, on average, of a dispatcher that sends so many.
+
+    The first waits BATCH_LINGER_SECONDS for others, which come at random.
+    """
+    return min(1 + jobs_per_second * _LINGER_SECONDS, float(SQS_MAX_BATCH_ENTRIES))
+
+
+def s3_writes_per_upload(mib: float) -> int:
+    """Return the PUT-like requests of an upload: one, or a multipart upload's."""
+    if mib <= _PART_MIB:
+        return 1
+    return ceil(mib / _PART_MIB) + 2
