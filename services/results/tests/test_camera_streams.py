@@ -416,8 +416,8 @@ def test_many_at_once_over_two_replicas_one_of_which_is_killed(
         wait_until(lambda: rows() > 25)
         killed.process.send_signal(signal.SIGKILL)
         killed.process.wait()
-        wait_until(lambda: rows(JobStatus.COMPLETED) == 75, seconds=60)
-        wait_until(lambda: rows(JobStatus.QUEUED) == 175, seconds=60)
+        wait_until(lambda: rows(JobStatus.COMPLETED) == 75, seconds=150)
+        wait_until(lambda: rows(JobStatus.QUEUED) == 175, seconds=150)
         wait_until(lambda: own.pending(own.name) == own.pending(own.reports) == 0)
         wait_until(lambda: own.client.xlen(own.reports) == 0)
     # Jobs that other tests left in the database come along.
