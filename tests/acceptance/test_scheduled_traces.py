@@ -34,7 +34,7 @@ def uploaded(user: User, **params: str) -> tuple[str, str]:
     token, trace = user.token(), secrets.token_hex(16)
     user.ingest.headers["traceparent"] = f"00-{trace}-{CLIENT}-01"
     try:
-        return user.upload(token, **params)["job_id"], trace
+        return user.upload(token, BOBBY, **params)["job_id"], trace
     finally:
         del user.ingest.headers["traceparent"]
 
