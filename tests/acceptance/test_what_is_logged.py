@@ -29,7 +29,7 @@ def test_no_secret_is_in_the_logs(
     assert leaks(user.stack) == []
 
 
-def test_a_request_and_what_follows_from_it_are_found_by_the_job(user: User) -> None:
+def test_one_trace_and_the_job_id_go_through_every_service(user: User) -> None:
     job_id = user.upload(user.token())["job_id"]
     wait_until(
         lambda: user.job(job_id)["status"], lambda status: status == "completed", seconds=120

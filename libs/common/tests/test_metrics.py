@@ -81,12 +81,24 @@ def test_a_message_that_fails_is_counted_at_each_retry_and_when_it_is_given_up(
     try:
         fails.send()
         given_up = "headrace_messages_given_up_total"
+        # What nobody here knows is counted, and makes no series of its own.
+        unknown = value(given_up, actor="unknown")
+        for name in ("invented-1", "invented-2"):
+            broker.enqueue(dramatiq.Message("m", name, (), {}, {"trace": {"traceparent": 5}}))
         wait_until(lambda: value(given_up, actor="metrics.fails") == 1)
+        wait_until(lambda: value(given_up, actor="unknown") == unknown + 2)
     finally:
         worker.stop()
         broker.flush_all()
         broker.close()
     assert value("headrace_messages_retried_total", actor="metrics.fails") == 1
+    actors = {
+        sample.labels["actor"]
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if "actor" in sample.labels
+    }
+    assert not [actor for actor in actors if actor.startswith("invented")]
     tried = {"actor": "metrics.fails", "outcome": "failed"}
     assert value("headrace_message_duration_seconds_count", **tried) == 2
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from headrace_common.errors import UnauthorizedError
@@ -182,6 +183,26 @@ def test_metrics_answer_json_only_where_the_service_has_it_and_it_is_asked(url: 
     scraped = _ask("GET", f"{url}/metrics", headers={"accept": scraper})
     assert scraped.headers["content-type"].startswith("text/plain")
     assert "headrace_http_request_duration_seconds" in scraped.text
+
+
+def test_what_clients_invent_makes_no_series(url: str) -> None:
+    def series() -> set[tuple[str, str]]:
+        return {
+            (sample.labels["method"], sample.labels["route"])
+            for family in REGISTRY.collect()
+            if family.name == "headrace_http_request_duration_seconds"
+            for sample in family.samples
+        }
+
+    before = series()
+    with httpx.Client(base_url=url) as client:
+        for number in range(20):
+            for path in (f"/invented/{number}", f"/notes/{number}", "/notes"):
+                client.request(f"INVENTED{number}", path)
+                client.get(path, params={"q": number})
+    methods = ("GET", "other")
+    invented = {(method, route) for method in methods for route in ("unmatched", "/notes")}
+    assert series() - before <= invented
 
 
 def test_a_process_without_a_database_knows_no_key() -> None:
