@@ -71,7 +71,7 @@ def test_a_scheduled_reanalysis_goes_on_in_the_trace_of_its_job(
     job_id, trace = uploaded(user)
     finished(user, job_id)
     name = planner.add_at(
-        datetime.now(UTC) + timedelta(seconds=1), "audio.reanalyse", job_id=job_id
+        datetime.now(UTC) + timedelta(seconds=5), "audio.reanalyse", job_id=job_id
     )
     [firing] = planner.ended(name, "succeeded")
     assert (firing["job_id"], firing["job_run"]) == (job_id, 2)
