@@ -23,10 +23,15 @@ def _logs(stack: LocalStack) -> Iterator[tuple[str, str]]:
                     yield record.name, path.read_text(errors="replace")
 
 
-def leaks(stack: LocalStack) -> list[str]:
-    """Return who has logged what: names of secrets, and what looks like one."""
+def leaks(stack: LocalStack, **more: str) -> list[str]:
+    """Return who has logged what: names of secrets, and what looks like one.
+
+    Args:
+        stack: whose services are looked at.
+        more: secrets of the test, by names for them.
+    """
     keys = load_or_create(stack.directory / "credentials.json").model_dump()
-    secrets = {name: key for name, key in keys.items() if name != "access_key_id" and key}
+    secrets = {name: key for name, key in keys.items() if name != "access_key_id" and key} | more
     assert len(secrets) > 10
     assert all(len(key) >= 20 for key in secrets.values())
     found = []
