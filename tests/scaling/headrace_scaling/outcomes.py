@@ -42,10 +42,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class HandOver:
-    """The end of one of two replicas in the midst of a batch.
+    """The end of a replica in the midst of a batch.
 
     Attributes:
         killed: with SIGKILL, and not started again; else in good order.
+        replicas: how many there were until then.
         handed: pieces that it had in hand, and others did.
         seconds: from its end, or the order to end, until the last of these was done.
         gone_seconds: from the order to end until the process was gone, the pause included in
@@ -55,6 +56,7 @@ class HandOver:
     """
 
     killed: bool
+    replicas: int
     handed: int
     seconds: float
     gone_seconds: float
@@ -64,7 +66,7 @@ class HandOver:
     def __str__(self) -> str:
         how = "killed" if self.killed else f"stopped in {self.gone_seconds:.1f} s"
         return (
-            f"{how}, {self.handed} handed over within {self.seconds:.1f} s, "
+            f"one of {self.replicas} {how}, {self.handed} handed over within {self.seconds:.1f} s, "
             f"{self.twice} twice, {self.lost} lost"
         )
 

@@ -1,6 +1,7 @@
 """A run: one fleet, and one service after the other on it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from headrace_local.services import (
     ServiceSpec,
 )
 from headrace_scaling.cpu import why_no_share
+from headrace_scaling.ending import Ending
 from headrace_scaling.fleet import SCHEDULER, Fleet
 from headrace_scaling.outcomes import Outcome, Row, Schedulers
 from headrace_scaling.scene import Scene
@@ -66,13 +68,13 @@ class Options:
         directory: the stack's.
         services: names in the fleet of those to try.
         counts: of replicas, the first is 1.
-        hand_overs: whether replicas are killed and stopped.
+        kills: how replicas end in the midst of their work: False in good order, True killed.
     """
 
     directory: Path
     services: Sequence[str] = SERVICES
     counts: Sequence[int] = COUNTS
-    hand_overs: bool = True
+    kills: Sequence[bool] = (False, True)
 
 
 def run(options: Options, *, say: Callable[[str], None]) -> Outcome:
@@ -96,21 +98,21 @@ def run(options: Options, *, say: Callable[[str], None]) -> Outcome:
         say("the servers run")
         makers: Mapping[str, Callable[[], Sequence[Work]]] = {
             INGEST: lambda: [Uploads(scene)],
-            DISPATCHER: lambda: [DispatchOverSqs(scene), DispatchOverHttp(scene, sink)],
+            DISPATCHER: lambda: [DispatchOverHttp(scene, sink), DispatchOverSqs(scene)],
             RESULTS: lambda: [Reports(scene), EventStreams(scene)],
             PREPROCESSOR: lambda: [CameraJobs(scene, playlist)],
             ANALYSIS: lambda: [Analyses(scene, sink)],
         }
-        rows = [
-            row
-            for service in options.services
-            if service != SCHEDULER
-            for row in _try(scene, service, makers[service](), options, say)
-        ]
+        run = _Run(scene, options, say, stack.enter_context(ThreadPoolExecutor(4, "aside")))
+        finishing: list[Future[list[Row]]] = []
         schedulers = None
-        if SCHEDULER in options.services:
-            schedulers = _try_schedulers(Schedules(scene, say), options)
-        return Outcome(tuple(rows), schedulers)
+        for number, service in enumerate(options.services):
+            following = options.services[number + 1 : number + 2]
+            if service == SCHEDULER:
+                schedulers = run.schedulers(Schedules(scene, say), following)
+            else:
+                finishing.append(run.service(service, makers[service](), following))
+        return Outcome(tuple(row for each in finishing for row in each.result()), schedulers)
 
 
 def _environment(spec: ServiceSpec, plugins: Path) -> Mapping[str, str]:
@@ -120,53 +122,92 @@ def _environment(spec: ServiceSpec, plugins: Path) -> Mapping[str, str]:
     return {}
 
 
-def _try(
-    scene: Scene,
-    service: str,
-    works: Sequence[Work],
-    options: Options,
-    say: Callable[[str], None],
-) -> list[Row]:
-    fleet = scene.fleet
-    needs = {name: count for work in works for name, count in work.needs.items()}
-    for name, count in needs.items():
-        fleet.scale(name, count)
-    trials = [Trial(work, say) for work in works]
-    for count in options.counts:
-        _scale(scene, works, count)
-        for trial in trials:
-            trial.work.prepare()
-            trial.batch()
-    for kill in (True, False) if options.hand_overs else ():
-        for trial in trials:
-            _scale(scene, works, 2)
-            trial.work.prepare()
-            trial.hand_over(kill=kill)
-    for name in (service, *needs):
-        fleet.scale(name, 0)
-    return [trial.row() for trial in trials]
+class _Run:
+    """Tries one service after the other.
 
+    What waits for time-outs, and the first replica of the next service, do so beside: they take
+    little from what is measured meanwhile, and the run would be twice as long.
+    """
 
-def _scale(scene: Scene, works: Sequence[Work], count: int) -> None:
-    """Have so many replicas, that are warm and held to their share of a core."""
-    fleet, first = scene.fleet, works[0]
-    before = fleet.running(first.service)
-    new = set(fleet.scale(first.service, count)) - set(before)
-    if new:
-        first.prepare()
-        first.warm_up()
-    cores = next((work.cores for work in works if work.cores is not None), None)
-    if cores is not None and not why_no_share():
-        fleet.hold(first.service, cores)
+    def __init__(
+        self, scene: Scene, options: Options, say: Callable[[str], None], aside: ThreadPoolExecutor
+    ) -> None:
+        self._scene = scene
+        self._fleet = scene.fleet
+        self._options = options
+        self._say = say
+        self._aside = aside
+        self._starting: Future[list[str]] | None = None
+        self._may_hold = why_no_share() is None
+        #: By service, the replicas that are warm.
+        self._warm: dict[str, list[str]] = {}
 
+    def service(
+        self, service: str, works: Sequence[Work], following: Sequence[str]
+    ) -> Future[list[Row]]:
+        """Try a service; what comes of the last replica that is killed is awaited beside."""
+        self._await_start()
+        for name in {name for work in works for name in work.needs}:
+            if not self._fleet.running(name):
+                self._fleet.scale(name, 1)
+        trials = [Trial(work, self._say) for work in works]
+        for number, count in enumerate(self._options.counts):
+            self._scale(works, count)
+            # There and back: what has to be set for a kind of work is set half as often.
+            for trial in trials if number % 2 == 0 else trials[::-1]:
+                trial.work.prepare()
+                trial.batch()
+        self._begin_next(following)
+        endings = []
+        together = trials if works[0].may_be_together else trials[-1:]
+        for kill in self._options.kills:
+            if kill:
+                self._scale(works, 2)
+            together[-1].work.prepare()
+            endings.append(ending := Ending(together, kill))
+            ending.begin()
+            if not kill:
+                ending.finish()
+        return self._aside.submit(self._finish, service, trials, endings)
 
-def _try_schedulers(schedules: Schedules, options: Options) -> Schedulers:
-    fleet, firings, take_overs = schedules.scene.fleet, [], []
-    for count in options.counts:
-        fleet.scale(SCHEDULER, count)
-        firings.append(schedules.batch())
-    for kill in (True, False) if options.hand_overs else ():
-        fleet.scale(SCHEDULER, 2)
-        take_overs.append(schedules.take_over(kill=kill))
-    fleet.scale(SCHEDULER, 0)
-    return Schedulers(tuple(firings), tuple(take_overs))
+    def schedulers(self, schedules: Schedules, following: Sequence[str]) -> Schedulers:
+        """Try the schedulers; some go on."""
+        self._await_start()
+        firings, take_overs = [], []
+        for count in self._options.counts:
+            self._fleet.scale(SCHEDULER, count)
+            firings.append(schedules.batch())
+        self._begin_next(following)
+        for kill in self._options.kills:
+            self._fleet.scale(SCHEDULER, 2)
+            take_overs.append(schedules.take_over(kill=kill))
+        return Schedulers(tuple(firings), tuple(take_overs))
+
+    def _finish(
+        self, service: str, trials: Sequence[Trial], endings: Sequence[Ending]
+    ) -> list[Row]:
+        for ending in endings[-1:]:
+            ending.finish()
+        self._fleet.scale(service, 0)
+        return [trial.row() for trial in trials]
+
+    def _begin_next(self, following: Sequence[str]) -> None:
+        for service in following:
+            self._starting = self._aside.submit(self._fleet.scale, service, 1)
+
+    def _await_start(self) -> None:
+        if self._starting is not None:
+            self._starting.result()
+
+    def _scale(self, works: Sequence[Work], count: int) -> None:
+        """Have so many replicas, that are warm and held to their share of a core."""
+        service = works[0].service
+        warm = set(self._warm.get(service, ()))
+        running = self._fleet.scale(service, count)
+        if set(running) - warm:
+            works[0].prepare()
+            works[0].warm_up()
+        self._warm[service] = running
+        cores = next((work.cores for work in works if work.cores is not None), None)
+        if cores is not None and self._may_hold:
+            self._fleet.hold(service, cores)

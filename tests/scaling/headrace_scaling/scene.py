@@ -1,4 +1,4 @@
-"""A fleet with what one looks at it and works with it by: its database, Redis, SQS, S3 and logs."""
+"""A fleet with what one looks at it and works with it by: its database, Redis, SQS and S3."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +18,6 @@ from headrace_common.redis_client import redis_client
 from headrace_common.settings import DatabaseSettings, RedisSettings, SettingsGroup
 from headrace_local.clients import local_s3_client, local_sqs_client
 from headrace_scaling.fleet import Fleet
-from headrace_scaling.logbook import Logbook
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,7 +43,6 @@ class Scene:
         self.fleet = fleet
         self.settings = dict(fleet.settings)
         self.headers = {"authorization": f"Bearer {fleet.api_key}"}
-        self.logbook = Logbook(fleet.directory / "logs")
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

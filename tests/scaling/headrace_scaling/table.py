@@ -58,7 +58,7 @@ def _works(rows: Sequence[Row]) -> Iterator[str]:
     heads = [
         *("Deployment", "work", "cores each"),
         *(f"{count} replica{'s' if count > 1 else ''}" for count in counts),
-        *("fairness", "twice", "lost", "one of two killed", "one of two stopped"),
+        *("fairness", "twice", "lost", "killed", "stopped"),
     ]
     if not rows:
         return
@@ -91,17 +91,19 @@ def _speed(row: Row, batch: Batch) -> str:
 def _killed(row: Row, end: HandOver | None) -> str:
     if end is None:
         return ""
+    one = f"one of {end.replicas}: "
     if not end.handed:
-        return f"nothing in hand; {end.lost} lost"
+        return f"{one}nothing in hand; {end.lost} lost"
     again = f", {end.twice} sent twice" if end.twice else ""
-    return f"{end.handed} elsewhere within {end.seconds:.1f} s{again}; {end.lost} lost"
+    return f"{one}{end.handed} elsewhere within {end.seconds:.1f} s{again}; {end.lost} lost"
 
 
 def _stopped(end: HandOver | None) -> str:
     if end is None:
         return ""
     handed = f"{end.handed} elsewhere within {end.seconds:.1f} s" if end.handed else "ended its own"
-    return f"gone after {end.gone_seconds:.1f} s, {handed}; {end.twice} twice, {end.lost} lost"
+    one = f"one of {end.replicas}: "
+    return f"{one}gone after {end.gone_seconds:.1f} s, {handed}; {end.twice} twice, {end.lost} lost"
 
 
 def _schedulers(outcome: Outcome) -> Iterator[str]:

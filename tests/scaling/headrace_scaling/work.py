@@ -3,12 +3,13 @@
 import operator
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Final
 
 from headrace_local.waiting import wait_until
 from headrace_scaling.doings import Doing
+from headrace_scaling.logbook import Logbook
 from headrace_scaling.scene import Scene
 
 #: Pieces for each replica, as many as any works on at a time of those that start processes.
@@ -24,11 +25,12 @@ class Work(ABC):
         deployment: its name in k8s/base.
         service: its name in the fleet.
         what: the pieces, in words.
-        needs: other services that must run, with their number of replicas.
+        needs: other services of which one replica must run.
         each: pieces of a batch for each replica.
         cores: share of a core that each replica is held to; None where it rather waits than works.
             On few cores, more replicas of what is bound by CPU could not show anything otherwise.
         settled_by: setting by which the pieces of a replica that was killed go on elsewhere.
+        may_be_together: whether all kinds of work on the service can be given at the same time.
         is_once: whether a piece has one effect even if its replica is killed in the midst of it;
             else it may have two, which its receiver tells apart.
     """
@@ -36,15 +38,18 @@ class Work(ABC):
     deployment: ClassVar[str]
     service: ClassVar[str]
     what: ClassVar[str]
-    needs: ClassVar[Mapping[str, int]] = {}
+    needs: ClassVar[Sequence[str]] = ()
     each: ClassVar[int]
     cores: ClassVar[float | None] = 0.15
     settled_by: ClassVar[str]
+    may_be_together: ClassVar[bool] = True
     is_once: ClassVar[bool] = True
 
     def __init__(self, scene: Scene) -> None:
         """Make it for a scene."""
         self.scene = scene
+        #: Of its own: several are at work at the same time.
+        self.logbook = Logbook(scene.fleet.directory / "logs")
 
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Make what must be there before the first batch."""
@@ -52,7 +57,7 @@ class Work(ABC):
     def warm_up(self) -> None:
         """Let each replica do some pieces, the first of which make it start processes and so on."""
         running = self.scene.fleet.running(self.service)
-        self.scene.logbook.mark()
+        self.logbook.mark()
         for _ in range(_WARM_UPS):
             items = self.feed(_WARM * len(running))
             wait_until(partial(self.unfinished, items), operator.not_, seconds=_WARM_UP_SECONDS)

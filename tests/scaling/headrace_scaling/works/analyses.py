@@ -24,7 +24,7 @@ class Analyses(Work):
     deployment: ClassVar[str] = "speech-analysis-server"
     service: ClassVar[str] = ANALYSIS
     what: ClassVar[str] = "analyses of short recordings"
-    each: ClassVar[int] = 24
+    each: ClassVar[int] = 16
     settled_by: ClassVar[str] = "ANALYSIS_VISIBILITY_TIMEOUT_SECONDS"
     is_once: ClassVar[bool] = False
 
@@ -68,7 +68,7 @@ class Analyses(Work):
         def item(fields: Any) -> str | None:
             return str(fields["job_id"]) if fields["outcome"] == "completed" else None
 
-        return self.scene.logbook.doings(self.replicas, "analysis.task_ended", item)
+        return self.logbook.doings(self.replicas, "analysis.task_ended", item)
 
     def effects(self, items: Sequence[str]) -> int:
         """Count the reports, which a receiver tells apart by their ids."""
@@ -80,7 +80,7 @@ class Analyses(Work):
         return [
             fields["job_id"]
             for replica in self.replicas
-            for fields in self.scene.logbook.events(replica, "analysis.task_ended")
+            for fields in self.logbook.events(replica, "analysis.task_ended")
             if fields.get("job_id") in wanted and fields["attempt"] > 1
         ]
 

@@ -26,7 +26,9 @@ class CameraJobs(Work):
     deployment: ClassVar[str] = "gpu-preprocessor"
     service: ClassVar[str] = PREPROCESSOR
     what: ClassVar[str] = "clips of cameras"
-    each: ClassVar[int] = 10
+    each: ClassVar[int] = 8
+    # More of it and Swift, which has five objects of each to take, would need all the others.
+    cores: ClassVar[float | None] = 0.2
     settled_by: ClassVar[str] = "REDIS_VISIBILITY_TIMEOUT"
 
     def __init__(self, scene: Scene, playlist: str) -> None:
@@ -61,7 +63,7 @@ class CameraJobs(Work):
         def item(fields: Any) -> str | None:
             return str(fields["job_id"]) if fields["outcome"] == "completed" else None
 
-        return self.scene.logbook.doings(self.replicas, "stream.job_ended", item)
+        return self.logbook.doings(self.replicas, "stream.job_ended", item)
 
     def effects(self, items: Sequence[str]) -> int:
         """Count the reports that say that a job is completed."""

@@ -28,8 +28,9 @@ class _Dispatching(Work):
     deployment: ClassVar[str] = "dispatcher"
     service: ClassVar[str] = DISPATCHER
     # Whose built-in schedules look for lost messages.
-    needs: ClassVar[dict[str, int]] = {SCHEDULER: 1}
+    needs: ClassVar[Sequence[str]] = (SCHEDULER,)
     settled_by: ClassVar[str] = "DRAMATIQ_HEARTBEAT_TIMEOUT_SECONDS"
+    may_be_together: ClassVar[bool] = False
     is_once: ClassVar[bool] = False
     sqs_percent: ClassVar[int]
 
@@ -71,7 +72,7 @@ class _Dispatching(Work):
         def item(fields: Any) -> str | None:
             return str(fields["job_id"])
 
-        return self.scene.logbook.doings(self.replicas, "dispatcher.job_sent", item)
+        return self.logbook.doings(self.replicas, "dispatcher.job_sent", item)
 
     def handed_over(self, items: Sequence[str], victim: str) -> Sequence[str]:
         """Return the jobs that were taken up more than once."""
@@ -94,7 +95,7 @@ class DispatchOverSqs(_Dispatching):
     """Jobs from a lane to SQS."""
 
     what: ClassVar[str] = "jobs to SQS"
-    each: ClassVar[int] = 100
+    each: ClassVar[int] = 80
     sqs_percent: ClassVar[int] = 100
 
     def effects(self, items: Sequence[str]) -> int:
@@ -119,7 +120,7 @@ class DispatchOverHttp(_Dispatching):
     """Jobs from a lane to an analysis server that takes its time to answer."""
 
     what: ClassVar[str] = "jobs to a slow analysis server over HTTP"
-    each: ClassVar[int] = 40
+    each: ClassVar[int] = 24
     cores: ClassVar[float | None] = None
     sqs_percent: ClassVar[int] = 0
 

@@ -24,7 +24,7 @@ class Reports(Work):
     deployment: ClassVar[str] = "results"
     service: ClassVar[str] = RESULTS
     what: ClassVar[str] = "webhooks taken in and applied"
-    each: ClassVar[int] = 60
+    each: ClassVar[int] = 45
     settled_by: ClassVar[str] = "INBOX_RETRY_SECONDS"
 
     def __init__(self, scene: Scene) -> None:
@@ -55,7 +55,7 @@ class Reports(Work):
         def item(fields: Any) -> str | None:
             return str(fields["job_id"]) if fields["outcome"] == "applied" else None
 
-        return self.scene.logbook.doings(self.replicas, "report.applied", item)
+        return self.logbook.doings(self.replicas, "report.applied", item)
 
     def effects(self, items: Sequence[str]) -> int:
         """Count how often a job came to be completed."""

@@ -21,7 +21,7 @@ from headrace_scaling.outcomes import Firings, TakeOver
 from headrace_scaling.scene import Scene
 
 _SCHEDULES: Final = 40
-_SECONDS: Final = 4.0
+_SECONDS: Final = 3.0
 _DEADLINE_SECONDS: Final = 120.0
 _TWICE: Final = ("a due time fired twice", "a firing had two effects")
 

@@ -18,10 +18,10 @@ from headrace_scaling.scene import Scene
 from headrace_scaling.work import Work
 
 #: What SSE_MAX_CLIENTS is set to for the run: open streams of one replica.
-STREAMS: Final = 12
+STREAMS: Final = 8
 #: A job ends so long after its client begins to follow it.
-_JOB_SECONDS: Final = 3.0
-_CLIENTS_EACH: Final = 14
+_JOB_SECONDS: Final = 1.5
+_CLIENTS_EACH: Final = 10
 _TIMEOUT_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 120.0
 _PATH: Final = re.compile("/jobs/([^/]+)/events")
@@ -35,7 +35,7 @@ class EventStreams(Work):
     deployment: ClassVar[str] = "results"
     service: ClassVar[str] = RESULTS
     what: ClassVar[str] = f"event streams, {STREAMS} at a time a replica"
-    each: ClassVar[int] = 20
+    each: ClassVar[int] = 24
     cores: ClassVar[float | None] = None
     settled_by: ClassVar[str] = ""
 
@@ -65,7 +65,7 @@ class EventStreams(Work):
             return found[1] if found and fields["status"] == 200 else None
 
         ends: dict[str, Doing] = {}
-        for doing in self.scene.logbook.doings(self.replicas, "http.request", item):
+        for doing in self.logbook.doings(self.replicas, "http.request", item):
             if doing.item not in ends or ends[doing.item].at < doing.at:
                 ends[doing.item] = doing
         return list(ends.values())

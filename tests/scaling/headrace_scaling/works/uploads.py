@@ -27,7 +27,7 @@ class Uploads(Work):
     deployment: ClassVar[str] = "ingest-api"
     service: ClassVar[str] = INGEST
     what: ClassVar[str] = "uploads of short recordings"
-    each: ClassVar[int] = 50
+    each: ClassVar[int] = 40
     settled_by: ClassVar[str] = ""
 
     def __init__(self, scene: Scene) -> None:
@@ -77,7 +77,7 @@ class Uploads(Work):
         def item(fields: Any) -> str | None:
             return str(fields["trace_id"]) if fields["outcome"] == "accepted" else None
 
-        return self.scene.logbook.doings(self.replicas, "upload.ended", item)
+        return self.logbook.doings(self.replicas, "upload.ended", item)
 
     def effects(self, items: Sequence[str]) -> int:
         """Count the jobs of the batch's token."""
