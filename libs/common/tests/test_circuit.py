@@ -104,6 +104,27 @@ def test_a_call_that_was_not_made_leaves_its_turn(breaker: CircuitBreaker, clock
     assert breaker.allow()
 
 
+def test_the_metric_says_nothing_of_what_nobody_has_tried_for_long(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("headrace_circuit_open", {"dependency": "sqs"})
+
+    fail(breaker, 3)
+    clock.now += 2 + 299
+    assert shown() == 1
+    assert breaker.allow()
+    assert shown() == 0.5
+    clock.now += 61
+    assert shown() == 1, "that try was forgotten, and others may follow"
+    clock.now += 240
+    assert shown() == 0
+    assert breaker.view().state is CircuitState.OPEN
+    assert breaker.allow()
+    breaker.failed("away")
+    assert shown() == 1
+
+
 def test_while_it_is_open_a_call_is_refused_with_the_time_to_come_back(
     breaker: CircuitBreaker,
 ) -> None:

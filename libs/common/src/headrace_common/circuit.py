@@ -29,10 +29,14 @@ log = structlog.get_logger()
 _GROWTH: Final = 2.0
 #: A call that was let through to try and never said how it went is forgotten after so long.
 _TRIAL_SECONDS: Final = 60.0
+#: Work that waits tries as soon as it may. Where nothing has for so long, nothing waits, and
+#: nobody knows whether the dependency is at fault yet. Longer than the longest try.
+_UNTRIED_SECONDS: Final = 300.0
 
 _OPEN: Final = Gauge(
     "headrace_circuit_open",
-    "1 while a dependency is at fault and work waits for it; 0.5 while one call tries",
+    "1 while a dependency is at fault and work waits for it; 0.5 while one call tries; 0 again once "
+    "nothing has tried for five minutes",
     ["dependency"],
 )
 _OPENED: Final = Counter(
@@ -108,7 +112,7 @@ class CircuitBreaker:
         self._retry_at = 0.0
         self._pause = 0.0
         self._trial_since: float | None = None
-        _OPEN.labels(dependency=dependency).set(0)
+        _OPEN.labels(dependency=dependency).set_function(self._shown)
         from_zero(_OPENED, (dependency,))
 
     @property
@@ -137,7 +141,6 @@ class CircuitBreaker:
             if now < self._retry_at or self._is_trying(now):
                 return False
             self._trial_since = now
-            _OPEN.labels(dependency=self.dependency).set(0.5)
             return True
 
     def check(self) -> None:
@@ -165,7 +168,6 @@ class CircuitBreaker:
             self._failures, self._reason, self._trial_since = 0, None, None
             now = self._clock()
         if was_open is not None:
-            _OPEN.labels(dependency=self.dependency).set(0)
             log.info(
                 "circuit.closed", dependency=self.dependency, open_seconds=round(now - was_open, 1)
             )
@@ -195,7 +197,6 @@ class CircuitBreaker:
             self._trial_since = None
             pause = min(max(self._pause, retry_after or 0.0), self._policy.most_seconds)
             self._retry_at = now + pause
-        _OPEN.labels(dependency=self.dependency).set(1)
         log.error(
             "circuit.open",
             dependency=self.dependency,
@@ -206,9 +207,7 @@ class CircuitBreaker:
     def leave(self) -> None:
         """Note that a call which was let through was not made, or told nothing."""
         with self._lock:
-            was_trial, self._trial_since = self._trial_since is not None, None
-        if was_trial:
-            _OPEN.labels(dependency=self.dependency).set(1)
+            self._trial_since = None
 
     def view(self) -> CircuitView:
         """Describe it."""
@@ -236,6 +235,17 @@ class CircuitBreaker:
         if self._opened_at is None:
             return CircuitState.CLOSED
         return CircuitState.HALF_OPEN if self._is_trying(self._clock()) else CircuitState.OPEN
+
+    def _shown(self) -> float:
+        """Return what the metric says."""
+        with self._lock:
+            now = self._clock()
+            if self._opened_at is None:
+                return 0.0
+            if self._is_trying(now):
+                return 0.5
+            wanted_at = max(self._retry_at, self._trial_since or 0.0)
+            return 1.0 if now < wanted_at + _UNTRIED_SECONDS else 0.0
 
     def _is_trying(self, now: float) -> bool:
         return self._trial_since is not None and now - self._trial_since < _TRIAL_SECONDS
