@@ -20,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling drill images pods check format bench reference monitoring monitoring-live lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -106,8 +106,11 @@ reference: setup ## Write the OpenAPI files and the pages of settings and metric
 monitoring: setup ## Write the dashboards, recording rules and alerts of k8s/monitoring from scripts/headrace_monitoring
 	PYTHONPATH=scripts $(BIN)/python -m headrace_monitoring
 
-monitoring-live: setup ## Let a real Prometheus scrape a stack: every expression has data, alerts fire and clear
+monitoring-live: setup ## Let a real Prometheus scrape a stack: every expression has data, dashboards are drawn
 	@$(BIN)/pytest -q -n0 -s tests/monitoring/live_monitoring.py
+
+alert-drill: setup ## Make a fault for every alert on a running stack: each fires, and clears once it is mended
+	@$(BIN)/pytest -q -n0 -s tests/monitoring/live_alerts.py
 
 lock: setup ## Write the exact versions of all dependencies to constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

@@ -186,11 +186,11 @@ CAMERAS: Final = Group(
         ),
         Alert(
             name="HeadraceStreamPendingOld",
-            # An entry's age counts from when it was put on the stream: less what those wait
-            # that nobody has yet, it is how long it has been in hand.
-            expr="max(headrace_preprocessor_oldest_pending_age_seconds)"
-            " - (max(headrace_queue_oldest_age_seconds"
-            '{queue!~"high_priority|audio_analysis|low_priority"}) or vector(0)) > 3600',
+            # An entry's age counts from when it was put on the stream: what is taken from a long
+            # backlog is old at once, and that backlog is HeadraceQueueOld's.
+            expr="max(headrace_preprocessor_oldest_pending_age_seconds) > 3600"
+            " unless on () (max(headrace_queue_oldest_age_seconds"
+            '{queue!~"high_priority|audio_analysis|low_priority"}) > 1800)',
             lasts="5m",
             severity=_PAGE,
             board="gpu-preprocessor",
@@ -215,7 +215,8 @@ PARTS: Final = Group(
         Alert(
             name="HeadraceServiceGone",
             expr=" or ".join(
-                f'absent(up{{job="{service}"}} == 1)'
+                # `absent` of a comparison knows no labels.
+                f'label_replace(absent(up{{job="{service}"}} == 1), "job", "{service}", "", "")'
                 for service in ("ingest-api", "dispatcher", "results")
             ),
             lasts="2m",

@@ -23,12 +23,14 @@ class Case:
     Attributes:
         at: minutes after the first sample.
         alerts: how many of that name fire.
+        where: labels that those have.
     """
 
     alert: str
     series: dict[str, str]
     at: int
     alerts: int = 0
+    where: str = ""
 
 
 CASES: Final = (
@@ -249,6 +251,7 @@ CASES: Final = (
         },
         5,
         1,
+        'job="results"',
     ),
     Case(
         "HeadraceServiceGone",

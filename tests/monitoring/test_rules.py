@@ -44,7 +44,7 @@ def rules_of(case: Case) -> list[Group]:
 
 
 def as_test(number: int, case: Case) -> dict[str, Any]:
-    firing = f'ALERTS{{alertname="{case.alert}",alertstate="firing"}}'
+    firing = f'ALERTS{{alertname="{case.alert}",alertstate="firing",{case.where}}}'
     expected = [{"labels": f'{{alertname="{case.alert}"}}', "value": case.alerts}]
     return {
         "name": f"case {number}: {case.alert}",

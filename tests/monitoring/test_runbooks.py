@@ -80,6 +80,14 @@ def test_a_runbook_names_the_dashboard_that_its_alert_leads_to() -> None:
     assert missing == []
 
 
+def test_deployments_that_runbooks_name_exist() -> None:
+    named = {
+        name for page in PAGES for name in re.findall(r"deployment/([\w-]+)", page.read_text())
+    }
+    there = {path.parent.name for path in (PROJECT / "k8s" / "base").glob("*/deployment.yaml")}
+    assert named - {"NAME"} <= there
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_runbook_names_exists(page: Path) -> None:
     assert faults_of(page) == []
