@@ -69,7 +69,7 @@ def _server(*answers: Answer) -> Iterator[tuple[int, list[bytes]]]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_what_clients_invent_makes_no_series(url: str) -> None:
         }
 
     before = series()
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=30) as client:
         for number in range(20):
             for path in (f"/invented/{number}", f"/notes/{number}", "/notes"):
                 client.request(f"INVENTED{number}", path)

@@ -130,7 +130,7 @@ def test_up_after_a_killed_supervisor_ends_what_is_left_and_keeps_the_data(
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     supervisor = _supervisor(before)
     supervisor.kill()
-    supervisor.wait(timeout=10)
+    supervisor.wait(timeout=60)
     assert all(psutil.pid_exists(pid) for pid in _pids(before))
 
     after = start_stack(servers=["valkey", "postgres"], services=[HTTP_SERVICE])
@@ -149,7 +149,7 @@ def test_down_after_a_killed_supervisor_ends_what_is_left(
     state = start_stack(services=[HTTP_SERVICE]).state
     supervisor = _supervisor(state)
     supervisor.kill()
-    supervisor.wait(timeout=10)
+    supervisor.wait(timeout=60)
     dead = control.status(directory)
     assert dead is not None
     assert dead.phase is Phase.STOPPED
@@ -168,7 +168,7 @@ def test_what_was_started_but_never_recorded_is_ended_too(
     state = start_stack(servers=["valkey"], services=False).state
     supervisor = _supervisor(state)
     supervisor.kill()
-    supervisor.wait(timeout=10)
+    supervisor.wait(timeout=60)
     (directory / "stack.json").unlink()
 
     assert control.down(directory)

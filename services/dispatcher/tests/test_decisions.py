@@ -225,6 +225,6 @@ def test_an_entry_that_cannot_be_measured_is_its_senders_problem_alone() -> None
     )
     with pytest.raises(ValueError, match="invalid literal"):
         batcher.submit("none")
-    assert batcher.submit("7").result(timeout=10) == 7
+    assert batcher.submit("7").result(timeout=60) == 7
     batcher.check()
     batcher.close()

@@ -51,6 +51,7 @@ def download(client: Client, job_id: str, name: str, target: Path) -> Path:
         f"{connection.results_url}{job_path(job_id)}/artifacts/{name}",
         headers={"authorization": f"Bearer {connection.api_key}"},
         follow_redirects=True,
+        timeout=60,
     )
     answer.raise_for_status()
     target.parent.mkdir(parents=True, exist_ok=True)
