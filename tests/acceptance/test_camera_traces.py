@@ -11,6 +11,7 @@ from camera_yard import STREAM, Yard
 from otlp_receiver import OtlpReceiver
 from trace_tree import Node, documented, paths_of, show, whole_tree
 
+from headrace_common.telemetry.trace import trace_of_job
 from headrace_local.pytest_plugin import LocalStack
 from headrace_local.waiting import wait_until
 
@@ -98,8 +99,10 @@ def test_a_camera_job_is_one_trace_from_its_entry_to_the_last_event(
         headers={"traceparent": f"00-{of_client}-{PRODUCER}-01"},
     )
     assert answer.is_success, answer.text
-    asked_id = answer.json()["job_id"]
-    for each, trace in ((job_id, of_producer), (asked_id, of_client)):
+    asked_id, silent_id = answer.json()["job_id"], yard.add(yard.vod, sec=2)
+    # Who told of no trace gets one by the job's id, on which all who read the entry agree.
+    _, of_silent, parent, _ = trace_of_job(silent_id)["traceparent"].split("-")
+    for each, trace in ((job_id, of_producer), (asked_id, of_client), (silent_id, of_silent)):
         job = finished(yard, each)
         assert (job["status"], job["trace_id"]) == ("completed", trace)
 
@@ -116,6 +119,8 @@ def test_a_camera_job_is_one_trace_from_its_entry_to_the_last_event(
     [sent] = [each for each in request.children if each.span.kind == "producer"]
     assert sent.label == (f"send {STREAM}", "ingest-api", "producer")
     assert_work_is_whole(sent, asked_id)
+
+    assert_work_is_whole(whole_tree(receiver, of_silent, parent, "completed"), silent_id)
 
     raw = b"".join(receiver.raw)
     assert b"s3cret" not in raw

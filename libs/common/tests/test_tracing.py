@@ -226,6 +226,40 @@ def test_a_hostile_tracestate_goes_nowhere(state: str) -> None:
         assert current_trace() == {"traceparent": PARENT}
 
 
+JOB = """
+from headrace_common.telemetry import configure_tracing
+from headrace_common.telemetry.trace import trace_of_job
+configure_tracing(service="test")
+told = [trace_of_job(f"job-{number}") for number in range(400)]
+assert told == [trace_of_job(f"job-{number}") for number in range(400)]
+assert len({each["traceparent"].split("-")[1] for each in told}) == 400
+print(sum(each["traceparent"].endswith("-01") for each in told))
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "fewest", "most"),
+    [
+        ({}, 0, 0),
+        ({"OTEL_TRACES_EXPORTER": "console"}, 400, 400),
+        (
+            {
+                "OTEL_TRACES_EXPORTER": "console",
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.25",
+            },
+            60,
+            140,
+        ),
+    ],
+    ids=["off", "on", "a share"],
+)
+def test_a_job_without_a_trace_has_one_that_all_agree_on(
+    env: dict[str, str], fewest: int, most: int
+) -> None:
+    assert fewest <= int(run(JOB, env)) <= most
+
+
 def test_baggage_goes_nowhere() -> None:
     with inside_trace({"traceparent": PARENT, "baggage": "user=admin"}):
         assert set(current_trace()) == {"traceparent"}

@@ -4,6 +4,7 @@ There is always a trace id, for logs and messages. Spans are recorded and export
 OpenTelemetry's variables say so (see `tracer`).
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,6 +45,31 @@ def trace_id() -> str | None:
     """Return the current trace id as 32 hexadecimal digits."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def trace_of_job(job_id: str) -> dict[str, str]:
+    """Return the W3C fields of a job whose producer told of no trace.
+
+    They are the same for all who ask, so that what several do for the job is one trace. Whether it
+    is recorded is decided as for a trace that begins here.
+    """
+    digest = hashlib.sha256(job_id.encode()).digest()
+    # Neither may be zero.
+    trace_id = int.from_bytes(digest[:16]) or 1
+    span_id = int.from_bytes(digest[16:24]) or 1
+    flags = trace.TraceFlags(
+        trace.TraceFlags.SAMPLED if _would_sample(trace_id) else trace.TraceFlags.DEFAULT
+    )
+    begun = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    return trace_of(trace.NonRecordingSpan(begun))
+
+
+def _would_sample(trace_id: int) -> bool:
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return False
+    decided = provider.sampler.should_sample(Context(), trace_id, "job", SpanKind.CONSUMER)
+    return decided.decision.is_sampled()
 
 
 def trace_id_of(fields: Mapping[str, str]) -> str | None:

@@ -15,7 +15,7 @@ from headrace_common.contracts.cctv import (
 )
 from headrace_common.errors import HeadraceError
 from headrace_common.telemetry.messaging import MessagingSystem, processing
-from headrace_common.telemetry.trace import fail_span, note_error
+from headrace_common.telemetry.trace import fail_span, note_error, trace_of_job
 from headrace_gpu_preprocessor.admission import Admitted
 from headrace_gpu_preprocessor.stream import metrics
 from headrace_gpu_preprocessor.stream.deliveries import Refusal
@@ -82,7 +82,7 @@ class DeliveryRunner:
             return
         refused = plan_delivery(hold.delivery, max_deliveries=self._settings.redis_max_deliveries)
         with processing(
-            entry.trace,
+            entry.trace or trace_of_job(entry.job_id),
             MessagingSystem.STREAM,
             self._settings.redis_stream,
             message_id=hold.entry_id,

@@ -18,6 +18,7 @@ from headrace_common.db import Database, Job
 from headrace_common.jobs import JobStore, Outcome
 from headrace_common.telemetry.messaging import MessagingSystem, processing
 from headrace_common.telemetry.secrets import without_url_values
+from headrace_common.telemetry.trace import trace_of_job
 from headrace_results.cameras.apply import change_for_entry
 from headrace_results.cameras.groups import DATABASE_AWAY, StreamEntry
 from headrace_results.cameras.rows import job_of, state_of
@@ -82,7 +83,7 @@ class EntryIntake:
         try:
             with (
                 processing(
-                    entry.trace,
+                    entry.trace or trace_of_job(entry.job_id),
                     MessagingSystem.STREAM,
                     self._stream,
                     message_id=entry_id,
