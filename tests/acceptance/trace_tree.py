@@ -80,7 +80,7 @@ def whole_tree(receiver: OtlpReceiver, trace: str, root_parent: str, *needed: st
         whole = {span.parent_id for span in spans} <= known and sent <= taken
         return whole and Counter(needed) <= Counter([*names, *statuses])
 
-    spans = wait_until(lambda: receiver.of_trace(trace), is_whole)
+    spans = wait_until(lambda: receiver.of_trace(trace), is_whole, seconds=120)
     return tree_of(spans, root_parent=root_parent)
 
 
