@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from headrace_scaling.doings import Doing, fairness, rate, shares, twice
+from headrace_scaling.fleet import SCHEDULER
 from headrace_scaling.outcomes import (
     Batch,
     Firings,
@@ -14,8 +15,14 @@ from headrace_scaling.outcomes import (
     Schedulers,
     TakeOver,
 )
-from headrace_scaling.run import Options, run
+from headrace_scaling.run import SERVICES, Options, run
 from headrace_scaling.table import PAGE, render, write
+from headrace_scaling.works.analyses import Analyses
+from headrace_scaling.works.cameras import CameraJobs
+from headrace_scaling.works.dispatching import DispatchOverHttp, DispatchOverSqs
+from headrace_scaling.works.reports import Reports
+from headrace_scaling.works.streams import EventStreams
+from headrace_scaling.works.uploads import Uploads
 
 from headrace_local.services import RESULTS
 
@@ -80,6 +87,22 @@ def test_what_is_not_as_it_must_be_is_found() -> None:
     assert len(Outcome((), ended).faults()) == 2
 
 
+def test_every_deployment_is_tried() -> None:
+    works = (
+        Analyses,
+        CameraJobs,
+        DispatchOverHttp,
+        DispatchOverSqs,
+        EventStreams,
+        Reports,
+        Uploads,
+    )
+    base = Path(__file__).parents[2] / "k8s" / "base"
+    deployed = {path.parent.name for path in base.glob("*/deployment.yaml")}
+    assert deployed == {work.deployment for work in works} | {SCHEDULER}
+    assert {work.service for work in works} | {SCHEDULER} == set(SERVICES)
+
+
 def test_who_did_what_is_counted() -> None:
     doings = [Doing(str(number), "ab"[number % 2], 10 + 0.1 * number) for number in range(100)]
     assert rate(doings) == pytest.approx(10)
@@ -95,7 +118,7 @@ def test_the_tables_of_the_page_are_replaced(tmp_path: Path) -> None:
     tables = render(Outcome((_ROW,), _SCHEDULERS), why_no_share=None)
     assert (
         "| `dispatcher` | jobs to SQS | 0.15 | 10.0/s | 19.0/s = **1.9** | 30.0/s = **3.0** "
-        "| 1.00, 1.00 | 0 | 0 | one of 2: 5 elsewhere within 6.0 s; 0 lost "
+        "| 1.00, 1.00 | 0 | 0 | one of 2: 5 elsewhere within 6.0 s, by `SOME_SECONDS`; 0 lost "
         "| one of 4: gone after 3.0 s, ended its own; 0 twice, 0 lost |\n"
     ) in tables
     assert "| 2, the leader killed | 50 | 0 | 0 | 1.2 s |\n" in tables

@@ -16,37 +16,20 @@ from headrace_local import control
 from headrace_local.channel import order
 from headrace_local.errors import LocalStackError
 from headrace_local.overrides import Overrides
-from headrace_local.parts import ALL_PARTS, Part, servers_of, services_of
-from headrace_local.services import ANALYSIS, DISPATCHER, RESULTS, ServiceSpec, replicated
+from headrace_local.parts import ALL_PARTS, Part, servers_of
+from headrace_local.services import ANALYSIS, RESULTS, ServiceSpec, replicated
 from headrace_local.state import ProcessRecord, StackState
 from headrace_scaling.balancer import Balancer, Probes
 from headrace_scaling.cpu import CpuShare
+from headrace_scaling.deployments import SCHEDULER, deployments, names_of
 from headrace_scaling.processes import find, signal_all
 
-#: The Deployment of the dispatcher's image that leads the schedules.
-SCHEDULER: Final = "scheduler"
+__all__ = ["SCHEDULER", "Fleet", "deployments"]
+
 #: Replicas of a service that run at the same time, where nothing else is said.
 MOST: Final = 2
 #: Shorter than in k8s/base: all addresses here are changed at once.
 PRE_STOP_SECONDS: Final = 1.0
-#: As k8s/base has them, with which each of the two is scaled by itself.
-_ROLES: Final = {DISPATCHER: "lanes", SCHEDULER: "scheduler"}
-
-
-def deployments(parts: Sequence[Part]) -> tuple[ServiceSpec, ...]:
-    """Return what k8s/base has as Deployments, each once."""
-    specs = []
-    for spec in services_of(parts):
-        specs.append(_with_role(spec))
-        if spec.name == DISPATCHER:
-            specs.append(_with_role(spec.model_copy(update={"name": SCHEDULER, "endpoint": None})))
-    return tuple(specs)
-
-
-def _with_role(spec: ServiceSpec) -> ServiceSpec:
-    if spec.name not in _ROLES:
-        return spec
-    return spec.model_copy(update={"env": {**spec.env, "DISPATCHER_ROLES": _ROLES[spec.name]}})
 
 
 class Fleet:
@@ -312,8 +295,3 @@ class Fleet:
     def _signal_all(self, name: str, number: signal.Signals) -> bool:
         process = self._process(name)
         return process is not None and signal_all(process, number)
-
-
-def names_of(service: str, names: Sequence[str]) -> list[str]:
-    """Return those of `names` that are replicas of a service, the first one first."""
-    return [name for name in names if name == service or name.removeprefix(f"{service}-").isdigit()]

@@ -95,7 +95,9 @@ def _killed(row: Row, end: HandOver | None) -> str:
     if not end.handed:
         return f"{one}nothing in hand; {end.lost} lost"
     again = f", {end.twice} sent twice" if end.twice else ""
-    return f"{one}{end.handed} elsewhere within {end.seconds:.1f} s{again}; {end.lost} lost"
+    after = f", by `{row.settled_by}`" if row.settled_by else ""
+    within = f"within {end.seconds:.1f} s{after}"
+    return f"{one}{end.handed} elsewhere {within}{again}; {end.lost} lost"
 
 
 def _stopped(end: HandOver | None) -> str:
