@@ -66,7 +66,7 @@ def run(*arguments: str, env_file: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={"PATH": os.defpath, "HOME": str(env_file.parent)},
     )
 
