@@ -15,6 +15,7 @@ from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
@@ -69,7 +70,7 @@ def _would_sample(trace_id: int) -> bool:
     if not isinstance(provider, TracerProvider):
         return False
     decided = provider.sampler.should_sample(Context(), trace_id, "job", SpanKind.CONSUMER)
-    return decided.decision.is_sampled()
+    return decided.decision is Decision.RECORD_AND_SAMPLE
 
 
 def trace_id_of(fields: Mapping[str, str]) -> str | None:

@@ -99,7 +99,8 @@ class DirectCompletion:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _counted(self, job_id: str, etags: dict[int, str]) -> UploadAnswer:
-        outcome, found = "internal_error", None
+        outcome = "internal_error"
+        found: Found | None = None
         note_job(job_id)
         try:
             found = self._rows.find(job_id)
@@ -118,7 +119,7 @@ class DirectCompletion:
             raise
         finally:
             DIRECT_UPLOADS.labels(outcome=outcome).inc()
-            with inside_trace(found.job.trace) if found else nullcontext():
+            with inside_trace(found.job.trace) if found is not None else nullcontext():
                 log.info("direct.completion_ended", outcome=outcome, job_id=job_id)
         return answer
 
