@@ -20,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling rolling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ chaos: setup ## Break a running stack and check every job: JOBS=400 FAULTS=30 MI
 
 scaling: setup ## Have 1, 2 and 4 replicas of each service share work, kill one, stop one; writes the table of docs/how-to/scale.md
 	@PYTHONPATH=tests/scaling:tests/chaos:tests/drill $(BIN)/python -m headrace_scaling
+
+rolling: setup ## Replace every replica under load, go back to earlier versions and forth; writes the tables of docs/how-to/upgrade.md
+	@PYTHONPATH=tests/scaling:tests/chaos:tests/drill $(BIN)/python -m headrace_rolling
 
 drill: setup ## Kill and freeze schedulers and check every firing: MINUTES=10 SCHEDULES=500 SEED=1
 	@PYTHONPATH=tests/drill $(BIN)/python -m headrace_drill --schedules $(SCHEDULES) \

@@ -49,7 +49,7 @@ def rolling(
             accounts.append(account)
             for fault in account.faults():
                 _console.print(f"  {fault}", style="red", highlight=False, markup=False)
-            _console.print(f"{account.title}: {'clean' if account.is_clean else 'NOT CLEAN'}")
+            _console.print(f"{account.title}: {'right' if account.is_right else 'WRONG'}")
     except NoHistoryError as error:
         _console.print(f"earlier versions cannot be had: {error}")
         raise typer.Exit(2) from None
@@ -60,10 +60,10 @@ def rolling(
     _console.print(Markdown("\n".join(lines)))
     if write:
         _write(lines)
-    clean = all(account.is_clean for account in accounts)
-    if clean:
+    right = all(account.is_right for account in accounts)
+    if right:
         shutil.rmtree(directory / "stack" / "data", ignore_errors=True)
-    sys.exit(0 if clean else 1)
+    sys.exit(0 if right else 1)
 
 
 def _write(lines: list[str]) -> None:

@@ -29,6 +29,7 @@ class Account:
 
     Attributes:
         title: what was done.
+        is_planted: whether it is there to show that the account sees what fails.
         seconds: for how long there was load.
         replaced: replicas, by service.
         requests: kind, sent and failed.
@@ -45,6 +46,7 @@ class Account:
     """
 
     title: str
+    is_planted: bool
     seconds: float
     replaced: Mapping[str, int]
     requests: Sequence[tuple[str, int, int]]
@@ -68,6 +70,11 @@ class Account:
     def is_clean(self) -> bool:
         """Whether no request failed, and nothing was lost or done twice."""
         return not (self.failed or self.violations or self.misfired or self.unsettled)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is clean; or has failed requests, where these were planted."""
+        return self.failed > 0 if self.is_planted else self.is_clean
 
     def count(self, *kinds: ViolationKind) -> int:
         """Return how many violations are of these kinds."""

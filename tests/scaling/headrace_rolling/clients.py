@@ -37,6 +37,7 @@ class KeptConnection:
         """
         parts = urlsplit(url)
         self._url = url
+        self._keeps = keeps
         self._headers = dict(headers) if keeps else {**headers, "connection": "close"}
         self._connection = http.client.HTTPConnection(
             parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS
@@ -51,7 +52,7 @@ class KeptConnection:
         """
         headers = {**self._headers, **request.pop("headers", {})}
         asked = httpx.Request(method, self._url + path, headers=headers, **request)
-        if time.monotonic() - self._used > KEEP_SECONDS:
+        if not self._keeps or time.monotonic() - self._used > KEEP_SECONDS:
             self._connection.close()
         try:
             self._connection.request(

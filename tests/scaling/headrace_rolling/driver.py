@@ -1,5 +1,6 @@
 """All parts: a rolling restart, and upgrades and roll-backs from and to earlier versions."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from headrace_chaos.cameras import Cameras
 from headrace_scaling.fleet import SCHEDULER, Fleet, deployments
 
 from headrace_local.parts import ALL_PARTS, Part
-from headrace_local.services import DISPATCHER, ServiceSpec
+from headrace_local.services import DISPATCHER, INGEST, RESULTS, ServiceSpec
 from headrace_rolling.account import Account
 from headrace_rolling.clockwork import declare
 from headrace_rolling.load import LOOKS, SHARES, Pace
@@ -19,13 +20,17 @@ from headrace_rolling.releases import (
     BEFORE_SCHEDULES,
     PREVIOUS,
     Release,
-    environment_of,
+    folders_of,
     unpack,
 )
 from headrace_rolling.rolling import Replaced, Rolling
 
 #: Above the time for which the clients here keep an idle connection (`clients.KEEP_SECONDS`).
 _DRAIN_SECONDS: Final = 6
+#: A replica that closes everything as soon as it is told to stop.
+HASTY: Final = "hasty"
+#: Services whose replica is one.
+PLANTED: Final = (INGEST, RESULTS)
 #: Beside the old code nobody asks for what it does not know yet.
 _BEFORE_SCHEDULES_SHARES: Final = replace(SHARES, later=0.0)
 _BEFORE_SCHEDULES_LOOKS: Final = tuple(look for look in LOOKS if not look[1].startswith("/sched"))
@@ -38,6 +43,8 @@ class Options:
     Attributes:
         directory: of the stack and the ledger.
         parts: halves of the product.
+        services: that run; all of the parts unless given.
+        restarted: that are replaced; all that run unless given.
         replicas: of each service during the rolling restart.
         releases: earlier versions to go back to and to come from.
         pace: of the load.
@@ -47,6 +54,8 @@ class Options:
 
     directory: Path
     parts: Sequence[Part] = ALL_PARTS
+    services: Sequence[str] = ()
+    restarted: Sequence[str] = ()
     replicas: int = 2
     releases: Sequence[Release] = (PREVIOUS, BEFORE_SCHEDULES)
     pace: Pace = field(default_factory=Pace)
@@ -71,7 +80,8 @@ class Driver:
         self._say = say
         options.directory.mkdir(parents=True, exist_ok=True)
         trees = options.directory / "releases"
-        self._trees = {release: unpack(release, trees) for release in options.releases}
+        self._trees = {release.name: unpack(release, trees) for release in options.releases}
+        self._kinds = [*self._trees, HASTY]
         self._plugin = declare(options.directory / "plugin")
 
     def run(self) -> Iterator[Account]:
@@ -82,7 +92,7 @@ class Driver:
         """
         options = self._options
         names = [spec.name for spec in deployments(options.parts)]
-        most = options.replicas + len(options.releases)
+        most = options.replicas + len(options.releases) + len([HASTY])
         with ExitStack() as stack:
             cameras: tuple[str, ...] = ()
             if Part.CCTV in options.parts:
@@ -97,27 +107,50 @@ class Driver:
                     pre_stop_seconds=options.pre_stop_seconds,
                 )
             )
-            for service in fleet.services:
+            services = options.services or names
+            for service in services:
                 fleet.scale(service, options.replicas)
             self._say("all replicas are ready")
             rolling = Rolling(fleet, options.directory, cameras)
-            yield rolling.run(
-                "rolling restart",
-                options.pace,
-                lambda replaced: rolling.replace_all(replaced, self._present(fleet)),
-            )
-            for service in fleet.services:
+            yield self._restart(fleet, rolling, options.restarted or services)
+            for service in services:
                 fleet.scale(service, 1)
             for release in options.releases:
                 yield self._there_and_back(fleet, rolling, release)
+            yield self._planted(fleet, rolling)
+
+    def _restart(self, fleet: Fleet, rolling: Rolling, services: Sequence[str]) -> Account:
+        """Replace every replica by one of the same kind."""
+
+        def steps(replaced: Replaced) -> None:
+            rolling.replace_all(replaced, services, self._present(fleet))
+
+        return rolling.run("rolling restart", self._options.pace, steps)
+
+    def _planted(self, fleet: Fleet, rolling: Rolling) -> Account:
+        """Replace replicas that close their connections at once: the account has to show it."""
+        for service in PLANTED:
+            (old,) = fleet.running(service)
+            fleet.replace(service, old, by=self._name(service, HASTY))
+        fleet.pre_stop_seconds = 0
+
+        def steps(replaced: Replaced) -> None:
+            rolling.replace_all(replaced, PLANTED, self._present(fleet))
+
+        shares = replace(self._options.pace.shares, follow=0)
+        pace = replace(self._options.pace, shares=shares)
+        return rolling.run("planted: no drain", pace, steps, is_planted=True)
 
     def _there_and_back(self, fleet: Fleet, rolling: Rolling, release: Release) -> Account:
         """Go back to an earlier version's code, then forward again; the schema stays the new."""
 
         def steps(replaced: Replaced) -> None:
-            rolling.replace_all(replaced, lambda service: self._name(service, release))
+            services = self._options.restarted or fleet.services
+            rolling.replace_all(
+                replaced, services, lambda service: self._name(service, release.name)
+            )
             self._say(f"{release.name}: rolled back")
-            rolling.replace_all(replaced, self._present(fleet))
+            rolling.replace_all(replaced, services, self._present(fleet))
 
         pace = replace(self._options.pace, keeps=False)
         if release is BEFORE_SCHEDULES:
@@ -134,19 +167,17 @@ class Driver:
 
         return choose
 
-    def _name(self, service: str, release: Release) -> str:
-        position = list(self._trees).index(release)
-        return f"{service}-{self._options.replicas + 2 + position}"
+    def _name(self, service: str, kind: str) -> str:
+        """Return the name of the replica of a service that is of an earlier version, or hasty."""
+        return f"{service}-{self._options.replicas + 2 + self._kinds.index(kind)}"
 
     def _environment(self, spec: ServiceSpec) -> Mapping[str, str]:
-        """Return the code of a replica by its name: see `_name`."""
-        service, _, number = spec.name.rpartition("-")
+        """Return what a replica is otherwise than the others, by its name: see `_name`."""
+        base, _, number = spec.name.rpartition("-")
         position = int(number) - self._options.replicas - 2 if number.isdigit() else -1
-        paths = []
-        if position >= 0:
-            tree = list(self._trees.values())[position]
-            paths.append(environment_of(tree)["PYTHONPATH"])
-        base = service if number.isdigit() else spec.name
-        if base in {DISPATCHER, SCHEDULER}:
+        kind = self._kinds[position] if position >= 0 else ""
+        environment = {"DRAIN_SECONDS": "0"} if kind == HASTY else {}
+        paths = [*folders_of(self._trees[kind])] if kind in self._trees else []
+        if {spec.name, base} & {DISPATCHER, SCHEDULER}:
             paths += self._plugin
-        return {"PYTHONPATH": ":".join(paths)} if paths else {}
+        return environment | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})

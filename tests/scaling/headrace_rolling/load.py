@@ -128,10 +128,10 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop everything."""
+        """Stop everything; who follows a job that never ends is left behind."""
         self._ended.set()
         self._agenda.stop()
-        for thread in (*self._lookers, *self._followers):
+        for thread in self._lookers:
             if thread.ident is not None:
                 thread.join()
         self._asker.close()
@@ -222,7 +222,7 @@ class Load:
                 self.connections += follower.connections
             self._ledger.note(Entry.FOLLOWED, job_id=job_id, events=seen.events, ended=seen.ended)
 
-        thread = threading.Thread(target=follow, name=f"follow-{job_id[:8]}")
+        thread = threading.Thread(target=follow, name=f"follow-{job_id[:8]}", daemon=True)
         self._followers.append(thread)
         thread.start()
 

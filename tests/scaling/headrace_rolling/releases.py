@@ -2,7 +2,6 @@
 
 import subprocess
 import tarfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Final
 _ROOT: Final = Path(__file__).parents[3]
 _PACKAGES: Final = ("libs/common", "libs/analysis", "examples/speech-analysis-server")
 _SERVICES: Final = ("ingest-api", "dispatcher", "results", "gpu-preprocessor")
+#: The weights are looked for where they are in a checkout.
+_ARCHIVED: Final = ("libs", "services", "examples", "models/road-damage/weights")
 
 
 class NoHistoryError(Exception):
@@ -58,7 +59,7 @@ def unpack(release: Release, place: Path) -> Path:
     folder = place / release.commit
     try:
         packed = subprocess.run(
-            ["git", "archive", release.commit, "libs", "services", "examples"],
+            ["git", "archive", release.commit, *_ARCHIVED],
             cwd=_ROOT,
             capture_output=True,
             check=True,
@@ -72,7 +73,9 @@ def unpack(release: Release, place: Path) -> Path:
     return folder
 
 
-def environment_of(tree: Path) -> Mapping[str, str]:
-    """Return what lets Python find a version's code before that which is installed."""
-    folders = [*_PACKAGES, *(f"services/{name}" for name in _SERVICES)]
-    return {"PYTHONPATH": ":".join(str(tree / folder / "src") for folder in folders)}
+def folders_of(tree: Path) -> list[str]:
+    """Return where Python is to look for a version's code, before that which is installed."""
+    return [
+        str(tree / folder / "src")
+        for folder in (*_PACKAGES, *(f"services/{name}" for name in _SERVICES))
+    ]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from headrace_chaos.looking_database import open_database
 from headrace_chaos.looking_queues import redis_of
 from headrace_chaos.resting import without_house_keeping
 from headrace_chaos.violations import Violation
-from headrace_scaling.fleet import Fleet
+from headrace_scaling.fleet import SCHEDULER, Fleet
 
 from headrace_local.ports import LOOPBACK
 from headrace_rolling.account import Account
@@ -29,6 +29,8 @@ from headrace_rolling.tally import Tally
 _AT_ONCE: Final = 3
 #: Nothing under way is slower than this with the settings of these runs.
 _STANDSTILL_SECONDS: Final = 120.0
+#: As long clients get whose requests have failed.
+_PLANTED_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 #: So often in a row everything must be at rest.
 _QUIET_LOOKS: Final = 3
@@ -66,13 +68,22 @@ class Rolling:
         self._webhooks = (0, 0)
         self._number = 0
 
-    def run(self, title: str, pace: Pace, steps: Callable[[Replaced], None]) -> Account:
+    def run(
+        self,
+        title: str,
+        pace: Pace,
+        steps: Callable[[Replaced], None],
+        *,
+        is_planted: bool = False,
+    ) -> Account:
         """Do `steps` under load, and return what became of everything.
 
         Args:
             title: what the account calls it.
             pace: of the load.
             steps: replaces replicas, see `replace_all`.
+            is_planted: whether requests have to fail. What they were to do is not done then, and
+                nobody waits for it.
         """
         self._number += 1
         endpoints, tally, replaced = self._endpoints(), Tally(), Replaced.none()
@@ -88,18 +99,20 @@ class Rolling:
         )
         with load:
             load.start()
-            clockwork.start()
+            if self._fleet.running(SCHEDULER):
+                clockwork.start()
             began = time.monotonic()
             steps(replaced)
             seconds = time.monotonic() - began
-            done = load.finish(_STANDSTILL_SECONDS)
+            done = load.finish(_PLANTED_SECONDS if is_planted else _STANDSTILL_SECONDS)
             firings, misfired = clockwork.finish(_STANDSTILL_SECONDS)
-            unsettled = self._settle(endpoints)
+            unsettled = [] if is_planted else self._settle(endpoints)
         redis.close()
         database.close()
         violations, ended, webhooks = self._news(endpoints)
         return Account(
             title=title,
+            is_planted=is_planted,
             seconds=seconds,
             replaced=replaced.counts,
             requests=tally.rows,
@@ -115,17 +128,19 @@ class Rolling:
             unsettled=[*unsettled, *([] if done else ["clients"])],
         )
 
-    def replace_all(self, replaced: Replaced, choose: Callable[[str], str]) -> None:
-        """Replace every replica of every service, one at a time of each, some services at once.
+    def replace_all(
+        self, replaced: Replaced, services: Sequence[str], choose: Callable[[str], str]
+    ) -> None:
+        """Replace every replica of the services, one at a time of each, some services at once.
 
         Args:
             replaced: counts.
+            services: which.
             choose: returns the name of the next new one of a service.
         """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for done in [
-                pool.submit(self._replace, service, replaced, choose)
-                for service in self._fleet.services
+                pool.submit(self._replace, service, replaced, choose) for service in services
             ]:
                 done.result()
 
@@ -140,7 +155,11 @@ class Rolling:
         return Endpoints(
             directory=self._fleet.directory,
             api_key=self._fleet.api_key,
-            services={name: self._fleet.service(name) for name in self._fleet.services},
+            services={
+                name: self._fleet.service(name)
+                for name in self._fleet.services
+                if self._fleet.running(name)
+            },
             settings=state.env,
             swift_url=f"http://{LOOPBACK}:{state.ports['swift']}" if has_swift else "",
             proxied={},
