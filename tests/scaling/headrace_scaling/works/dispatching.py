@@ -120,7 +120,8 @@ class DispatchOverHttp(_Dispatching):
     """Jobs from a lane to an analysis server that takes its time to answer."""
 
     what: ClassVar[str] = "jobs to a slow analysis server over HTTP"
-    each: ClassVar[int] = 24
+    # More than a replica has in hand (DISPATCHER_THREADS), or three would take all from a fourth.
+    each: ClassVar[int] = 40
     cores: ClassVar[float | None] = None
     sqs_percent: ClassVar[int] = 0
 
