@@ -106,6 +106,7 @@ def test_every_deployment_is_tried() -> None:
 def test_who_did_what_is_counted() -> None:
     doings = [Doing(str(number), "ab"[number % 2], 10 + 0.1 * number) for number in range(100)]
     assert rate(doings) == pytest.approx(10)
+    assert rate(doings, since=9.9) == pytest.approx(10)
     assert shares(doings, ["a", "b", "c"]) == {"a": 0.5, "b": 0.5, "c": 0}
     assert fairness([0.5, 0.5, 0]) == pytest.approx(2 / 3)
     assert fairness([0.25] * 4) == pytest.approx(1)

@@ -17,6 +17,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="headrace_scaling", description=__doc__)
     parser.add_argument("--services", default=",".join(SERVICES), help="those to try")
     services = parser.parse_args().services.split(",")
+    if unknown := set(services) - set(SERVICES):
+        parser.error(f"no {', '.join(sorted(unknown))}; there are {', '.join(SERVICES)}")
     started = time.monotonic()
 
     def say(line: str) -> None:

@@ -204,9 +204,9 @@ class _Run:
         service = works[0].service
         warm = set(self._warm.get(service, ()))
         running = self._fleet.scale(service, count)
-        if set(running) - warm:
+        if new := set(running) - warm:
             works[0].prepare()
-            works[0].warm_up()
+            works[0].warm_up(new)
         self._warm[service] = running
         cores = next((work.cores for work in works if work.cores is not None), None)
         if cores is not None and self._may_hold:

@@ -28,6 +28,7 @@ class Trial:
         work, fleet = self.work, self.work.scene.fleet
         running = fleet.running(work.service)
         work.logbook.mark()
+        begin = time.time()
         items = work.feed(work.each * len(running))
         lost = self.settle(items)
         doings = self.doings(items)
@@ -36,7 +37,7 @@ class Trial:
         batch = Batch(
             replicas=len(running),
             pieces=len(items),
-            rate=rate(doings),
+            rate=rate(doings, since=begin if work.is_timed_whole else None),
             shares=tuple(parts.values()),
             fairness=fairness(list(parts.values())),
             twice=max(len(twice(doings)), effects - len(items)),

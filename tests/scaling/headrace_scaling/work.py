@@ -3,7 +3,7 @@
 import operator
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import ClassVar, Final
 
@@ -27,6 +27,7 @@ class Work(ABC):
         what: the pieces, in words.
         needs: other services of which one replica must run.
         each: pieces of a batch for each replica.
+        is_timed_whole: whether a batch is so small that all of it is timed, not its middle only.
         cores: share of a core that each replica is held to; None where it rather waits than works.
             On few cores, more replicas of what is bound by CPU could not show anything otherwise.
         settled_by: setting by which the pieces of a replica that was killed go on elsewhere.
@@ -40,6 +41,7 @@ class Work(ABC):
     what: ClassVar[str]
     needs: ClassVar[Sequence[str]] = ()
     each: ClassVar[int]
+    is_timed_whole: ClassVar[bool] = False
     cores: ClassVar[float | None] = 0.15
     settled_by: ClassVar[str]
     may_be_together: ClassVar[bool] = True
@@ -54,15 +56,14 @@ class Work(ABC):
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Make what must be there before the first batch."""
 
-    def warm_up(self) -> None:
-        """Let each replica do some pieces, the first of which make it start processes and so on."""
-        running = self.scene.fleet.running(self.service)
+    def warm_up(self, new: Collection[str]) -> None:
+        """Let new replicas do some pieces: the first make them start processes, for example."""
         self.logbook.mark()
         for _ in range(_WARM_UPS):
-            items = self.feed(_WARM * len(running))
+            items = self.feed(_WARM * len(self.scene.fleet.running(self.service)))
             wait_until(partial(self.unfinished, items), operator.not_, seconds=_WARM_UP_SECONDS)
             counts = Counter(doing.replica for doing in self.doings())
-            if all(counts[name] >= _WARM for name in running):
+            if all(counts[name] >= _WARM for name in new):
                 return
 
     @abstractmethod

@@ -26,9 +26,10 @@ class CameraJobs(Work):
     deployment: ClassVar[str] = "gpu-preprocessor"
     service: ClassVar[str] = PREPROCESSOR
     what: ClassVar[str] = "clips of cameras"
-    each: ClassVar[int] = 8
-    # More of it and Swift, which has five objects of each to take, would need all the others.
-    cores: ClassVar[float | None] = 0.2
+    # Each takes seconds of so small a share; with more of it Swift, which has half as much to do
+    # for each as a replica, would be the limit on two cores.
+    each: ClassVar[int] = 6
+    is_timed_whole: ClassVar[bool] = True
     settled_by: ClassVar[str] = "REDIS_VISIBILITY_TIMEOUT"
 
     def __init__(self, scene: Scene, playlist: str) -> None:
