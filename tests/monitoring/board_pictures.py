@@ -6,6 +6,7 @@ title, unit, legend and thresholds, and with real samples. What it cannot show i
 
 import io
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageColor
 from prometheus_server import Line, Prometheus
 
 #: Pixels: of a column and of a row of Grafana's grid, which has 24 columns.
@@ -31,8 +32,11 @@ _COLOURS: Final = (
     *("#3f833d", "#b58900", "#1f60c4", "#e0752d", "#bf1b00", "#890f02", "#0a437c", "#6d1f62"),
     *("#584477", "#2f575e", "#99440a", "#5195ce"),
 )
-#: More than these have no place under a panel; how many are left out is said.
-_MOST_NAMES: Final = 14
+#: Between the left of a panel and its axes, and lines of names under it that there is room for.
+_LEFT: Final = 54
+_LEGEND_ROWS: Final = 4
+_LABEL: Final = re.compile(r"\{\{(\w+)\}\}")
+_BACKGROUND: Final = "#f4f5f5"
 _NAMES: Final = {"green": "#3f833d", "red": "#c4162a"}
 
 
@@ -64,7 +68,7 @@ class Picture:
         panels = board["panels"]
         rows = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels)
         width, height = 24 * _COLUMN, rows * _ROW + _HEAD
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="#f4f5f5")
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=_BACKGROUND)
         FigureCanvasAgg(figure)
         sheet = _Sheet(figure, width, height)
         span = f"{datetime.fromtimestamp(self.start, UTC):%Y-%m-%d %H:%M} to "
@@ -75,8 +79,12 @@ class Picture:
             self._panel(sheet, panel)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=_DPI)
-        # Lines and letters need few colours.
-        return Image.open(picture).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+        # Few colours make a small file; they are those that there are, lighter or darker.
+        return (
+            Image.open(picture)
+            .convert("RGB")
+            .quantize(palette=_palette(), dither=Image.Dither.NONE)
+        )
 
     def _panel(self, sheet: "_Sheet", panel: Mapping[str, Any]) -> None:
         at = panel["gridPos"]
@@ -89,7 +97,8 @@ class Picture:
         sheet.text(x + 14, y + 9, panel["title"], size=9, weight="bold")
         if panel["type"] == "text":
             text = "\n".join(
-                textwrap.fill(line, 200) for line in panel["options"]["content"].splitlines()
+                textwrap.fill(line, 200)
+                for line in panel["options"]["content"].replace("`", "").splitlines()
             )
             sheet.text(x + 14, y + 32, text, size=9)
             return
@@ -100,7 +109,7 @@ class Picture:
         elif panel["type"] == "stat":
             _stat(sheet.axes(x + 12, y + 30, width - 24, height - 40), panel, lines[0][1])
         else:
-            axes = sheet.axes(x + 66, y + 32, width - 84, height - 92)
+            axes = sheet.axes(x + 66, y + 32, width - 84, height - 100)
             _graph(axes, panel, lines, (self.start, self.end))
 
     def _lines(self, panel: Mapping[str, Any]) -> list[tuple[str, Line]]:
@@ -111,6 +120,20 @@ class Picture:
             lines = self.server.lines(expr, start=self.start, end=self.end, step=self.step)
             found += [(_legend(target["legendFormat"], line, expr), line) for line in lines]
         return found
+
+
+def _palette() -> Image.Image:
+    """Return a picture with every colour over white in six strengths, and with greys."""
+    greys = [(grey, grey, grey) for grey in range(0, 256, 15)]
+    shades = [
+        tuple(round(255 - strength * (255 - value)) for value in ImageColor.getrgb(colour))
+        for colour in (*_COLOURS, *_NAMES.values())
+        for strength in (0.05, 0.12, 0.25, 0.5, 0.75, 1)
+    ]
+    found = [ImageColor.getrgb(_BACKGROUND), *greys, *shades]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for colour in found for value in colour])
+    return palette
 
 
 class _Sheet:
@@ -149,9 +172,7 @@ class _Sheet:
 
 def _legend(pattern: str, line: Line, expr: str) -> str:
     if pattern != "__auto":
-        for name, value in line.labels.items():
-            pattern = pattern.replace("{{" + name + "}}", value)
-        return pattern
+        return _LABEL.sub(lambda found: line.labels.get(found[1], ""), pattern).strip()
     labels = {name: value for name, value in line.labels.items() if name != "__name__"}
     inside = ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     return (
@@ -176,10 +197,10 @@ def _stat(axes: Axes, panel: Mapping[str, Any], line: Line) -> None:
     axes.set_axis_off()
     axes.fill_between(line.times, line.values, color=colour, alpha=0.12, linewidth=0)
     axes.plot(line.times, line.values, color=colour, alpha=0.5, linewidth=0.8)
-    axes.set_ylim(0, 1.6 * max(*line.values, 1e-9))
+    axes.set_ylim(0, 2.6 * max(*line.values, 1e-9))
     shown = written(last, panel["fieldConfig"]["defaults"]["unit"])
     place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-    axes.text(0.5, 0.55, shown, fontsize=19, color=colour, weight="bold", **place)
+    axes.text(0.5, 0.68, shown, fontsize=19, color=colour, weight="bold", **place)
 
 
 def _graph(
@@ -201,7 +222,8 @@ def _graph(
         for value, colour in _limits(panel):
             if 0 < value <= highest:
                 axes.axhline(value, color=colour, linewidth=0.9, linestyle="--")
-    axes.set_ylim(0, highest)
+    # So much below that a line at nothing is seen.
+    axes.set_ylim(-0.02 * highest, highest)
     axes.set_xlim(*span)
     axes.yaxis.set_major_formatter(lambda value, _: written(value, unit))
     axes.xaxis.set_major_formatter(lambda at, _: f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}")
@@ -228,21 +250,20 @@ def _stacked(axes: Axes, lines: list[tuple[str, Line]]) -> None:
 def _name(axes: Axes) -> None:
     """Write what the lines are called under them, and how many more there are."""
     handles, names = axes.get_legend_handles_labels()
-    if len(names) > _MOST_NAMES:
-        left = len(names) - _MOST_NAMES + 1
-        handles, names = (
-            handles[:-left],
-            [*names[: -left - 1], f"{names[-left - 1]}, and {left} more"],
-        )
-    wide = axes.bbox.width / max(60.0, 30 + 4.6 * max(map(len, names)))
+    width = axes.bbox.width + _LEFT
+    columns = max(1, int(width / (34 + 4.2 * max(map(len, names)))))
+    room = columns * _LEGEND_ROWS
+    if len(names) > room:
+        names = [*names[: room - 1], f"and {len(names) - room + 1} more"]
+        handles = handles[:room]
     legend = axes.legend(
         handles,
         names,
         loc="upper left",
-        bbox_to_anchor=(-0.1, -0.09),
+        bbox_to_anchor=(-_LEFT / axes.bbox.width, -20 / axes.bbox.height),
         fontsize=6,
         frameon=False,
-        ncols=max(1, min(int(wide), len(names))),
+        ncols=min(columns, len(names)),
         columnspacing=1,
         handlelength=1,
         labelspacing=0.15,

@@ -36,6 +36,10 @@ IMAGES: Final = PROJECT / "docs" / "images"
 MOST_BYTES: Final = 150_000
 
 
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - what `make monitoring-live` is for
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedStack]:
     with watched_stack(tmp_path_factory.mktemp("monitored") / "stack") as running:
@@ -78,8 +82,9 @@ def test_every_expression_answers_with_data_under_load(
         wait_until(look, seconds=PATIENCE_SECONDS)
     except AssertionError as late:
         raise AssertionError("no data for\n" + "\n".join(waiting)) from late
-    for name, found in sorted(table):
-        print(f"{found:4}  {name}")  # noqa: T201 - what `make monitoring-live` is for
+    for part in sorted({name.partition(":")[0] for name, _ in table}):
+        series = [found for name, found in table if name.partition(":")[0] == part]
+        say(f"{len(series):4} expressions, {sum(series):4} series  {part}")
     assert server.firing() == []
 
 
@@ -134,5 +139,5 @@ def test_every_dashboard_can_be_drawn(server: Prometheus, used_since: float, boa
     file = IMAGES / f"dashboard-{board.name}.png"
     drawn.save(file, optimize=True)
     size = file.stat().st_size
-    print(f"{size / 1000:5.0f} kB  {file.relative_to(PROJECT)}")  # noqa: T201 - likewise
+    say(f"{size / 1000:4.0f} kB  {file.relative_to(PROJECT)}")
     assert size < MOST_BYTES

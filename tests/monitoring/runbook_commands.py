@@ -64,7 +64,7 @@ class Reader:
         wait_until(lambda: self.yard.is_final(done), seconds=120)
         return {
             "ID": done,
-            "JOB": user.upload(token, delay="1h")["job_id"],
+            "JOB": user.upload(token, delay="3600")["job_id"],
             "LETTER": str(letters[0]["id"]),
             "F": letters[0]["fingerprint"],
             "TIME": datetime.now(UTC).isoformat(),

@@ -26,7 +26,12 @@ def requests(job: str) -> Row:
         [
             Graph(
                 "Rate by route",
-                [Query(rate(f"{_HTTP}_count", "method", "route", where=f'job="{job}"'))],
+                [
+                    Query(
+                        rate(f"{_HTTP}_count", "method", "route", where=f'job="{job}"'),
+                        "{{method}} {{route}}",
+                    )
+                ],
                 Unit.REQUESTS,
                 "How much is asked, probes and scrapes included",
             ),
@@ -46,7 +51,10 @@ def requests(job: str) -> Row:
                 "Refused or failed, by status",
                 [
                     Query(
-                        or_none(rate(f"{_HTTP}_count", "status", where=f'{mine},status!~"2..|3.."'))
+                        or_none(
+                            rate(f"{_HTTP}_count", "status", where=f'{mine},status!~"2..|3.."')
+                        ),
+                        "{{status}}",
                     )
                 ],
                 Unit.REQUESTS,
@@ -104,19 +112,29 @@ def aws(job: str) -> Row:
         [
             Graph(
                 "Calls",
-                [Query(rate(f"{name}_count", "api", "operation", where=mine))],
+                [
+                    Query(
+                        rate(f"{name}_count", "api", "operation", where=mine),
+                        "{{api}} {{operation}}",
+                    )
+                ],
                 Unit.REQUESTS,
                 "SQS bills by the call",
             ),
             Graph(
                 "Calls that fail",
-                [Query(or_none(rate(f"{name}_count", "api", where=faults)))],
+                [Query(or_none(rate(f"{name}_count", "api", where=faults)), "{{api}}")],
                 Unit.REQUESTS,
                 "5xx or no answer, after botocore's own tries",
             ),
             Graph(
                 "Duration, 95th percentile",
-                [Query(quantile(0.95, name, "api", "operation", where=mine))],
+                [
+                    Query(
+                        quantile(0.95, name, "api", "operation", where=mine),
+                        "{{api}} {{operation}}",
+                    )
+                ],
                 Unit.SECONDS,
                 "ReceiveMessage waits for messages, up to 20 s by design",
             ),

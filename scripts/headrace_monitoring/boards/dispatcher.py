@@ -63,6 +63,7 @@ BOARD: Final = Board(
                     [Query("max by (queue, state) (headrace_queue_jobs)", "{{queue}} {{state}}")],
                     Unit.COUNT,
                     "From their rows",
+                    width=6,
                 ),
                 Graph(
                     "Messages in Redis",
@@ -73,12 +74,14 @@ BOARD: Final = Board(
                     ],
                     Unit.COUNT,
                     "Messages without rows are done soon; rows without messages the sweep mends",
+                    width=6,
                 ),
                 Graph(
                     "Messages in SQS",
                     [Query("max by (queue, state) (headrace_sqs_messages)", "{{queue}} {{state}}")],
                     Unit.COUNT,
                     "About, as SQS itself says; what KEDA scales the analysis servers by",
+                    width=6,
                 ),
                 Graph(
                     "Paused",
@@ -86,6 +89,7 @@ BOARD: Final = Board(
                     Unit.FLAG,
                     "Nothing is taken off these",
                     most=1,
+                    width=6,
                 ),
             ],
         ),
@@ -94,9 +98,15 @@ BOARD: Final = Board(
             [
                 Graph(
                     "Jobs, by transport and lane",
-                    [Query(rate("headrace_dispatches_total", "transport", "lane", "outcome"))],
+                    [
+                        Query(
+                            rate("headrace_dispatches_total", "transport", "lane", "outcome"),
+                            "{{transport}} {{lane}} {{outcome}}",
+                        )
+                    ],
                     Unit.PER_SECOND,
                     "`refused`: by the analysis server or SQS",
+                    width=6,
                 ),
                 Graph(
                     "Jobs in a batch, mean",
@@ -109,6 +119,7 @@ BOARD: Final = Board(
                     ],
                     Unit.COUNT,
                     "Ten at most",
+                    width=6,
                 ),
                 Graph(
                     "Time of a batch, 95th percentile",
@@ -120,6 +131,7 @@ BOARD: Final = Board(
                     ],
                     Unit.SECONDS,
                     "Sent and noted",
+                    width=6,
                 ),
                 Graph(
                     "Circuits",
@@ -132,6 +144,7 @@ BOARD: Final = Board(
                     Unit.COUNT,
                     "1: at fault, and work waits",
                     most=1,
+                    width=6,
                 ),
             ],
         ),
@@ -147,7 +160,8 @@ BOARD: Final = Board(
                                 "actor",
                                 "outcome",
                                 where=f'job="{_JOB}"',
-                            )
+                            ),
+                            "{{actor}} {{outcome}}",
                         )
                     ],
                     Unit.PER_SECOND,

@@ -83,7 +83,8 @@ BOARD: Final = Board(
                                 "queue",
                                 "outcome",
                                 where=f'job="{_JOB}"',
-                            )
+                            ),
+                            "{{queue}} {{outcome}}",
                         )
                     ],
                     Unit.PER_SECOND,

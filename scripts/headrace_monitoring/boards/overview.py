@@ -161,7 +161,12 @@ BOARD: Final = Board(
             [
                 Graph(
                     "Ended, by status",
-                    [Query(or_none(rate(f"{_ENDED}_count", "kind", "status")))],
+                    [
+                        Query(
+                            or_none(rate(f"{_ENDED}_count", "kind", "status")),
+                            "{{kind}} {{status}}",
+                        )
+                    ],
                     Unit.PER_SECOND,
                     "What comes out",
                     stacked=True,
@@ -190,7 +195,9 @@ BOARD: Final = Board(
                 Graph(
                     "Reports of the analysis servers",
                     [
-                        Query(or_none(rate("headrace_reports_received_total", "source"))),
+                        Query(
+                            or_none(rate("headrace_reports_received_total", "source")), "{{source}}"
+                        ),
                         Query(or_none(rate("headrace_reports_refused_total")), "refused"),
                     ],
                     Unit.PER_SECOND,
@@ -198,7 +205,12 @@ BOARD: Final = Board(
                 ),
                 Graph(
                     "Jobs sent, by transport",
-                    [Query(or_none(rate("headrace_dispatches_total", "transport", "outcome")))],
+                    [
+                        Query(
+                            or_none(rate("headrace_dispatches_total", "transport", "outcome")),
+                            "{{transport}} {{outcome}}",
+                        )
+                    ],
                     Unit.PER_SECOND,
                     "How far the roll-out to SQS has come, and what is refused",
                     stacked=True,
