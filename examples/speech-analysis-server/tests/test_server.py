@@ -145,7 +145,7 @@ def running(
         environment, process,
     )  # fmt: skip
     try:
-        wait_until(lambda: _is_ready(server), seconds=120)
+        wait_until(lambda: _is_ready(server), seconds=240)
         yield server
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) in {0, -signal.SIGTERM}, Path(log.name).read_text()

@@ -156,7 +156,7 @@ def frozen(swift_settings: SwiftSettings) -> Iterator["subprocess.Popen[str]"]:
     )
     try:
         status = psutil.Process(child.pid).status
-        wait_until(status, lambda seen: seen == psutil.STATUS_STOPPED, seconds=120)
+        wait_until(status, lambda seen: seen == psutil.STATUS_STOPPED, seconds=240)
         yield child
     finally:
         child.kill()

@@ -74,7 +74,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(self.status, seconds=120)
+        wait_until(self.status, seconds=240)
 
     def status(self) -> dict[str, Any] | None:
         assert self.process.poll() is None, self.log.read_text()[-3_000:]

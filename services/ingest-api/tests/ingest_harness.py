@@ -176,7 +176,7 @@ class IngestApi:
             except httpx.TransportError:
                 return False
 
-        wait_until(answers, seconds=120)
+        wait_until(answers, seconds=240)
 
 
 def form(

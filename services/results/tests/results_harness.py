@@ -75,7 +75,7 @@ class Replica:
             except httpx.TransportError:
                 return False
 
-        wait_until(ready, seconds=120)
+        wait_until(ready, seconds=240)
 
     def stop(self) -> float:
         """Stop it as Kubernetes does, and return the seconds that it took."""
