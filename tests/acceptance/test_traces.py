@@ -42,6 +42,10 @@ def test_a_recording_is_one_trace_from_the_request_to_the_last_event(
     for label in chain:
         [node] = [child for child in node.children if child.label == label]
     analysis = node
+    [dispatched] = tree.find("process audio_analysis")
+    changes = [told["headrace.job.status"] for _, told in dispatched.span.events]
+    assert changes == ["processing", "queued_for_analysis"]
+    assert {dispatched.span.attributes["headrace.attempt"]} == {1}
     [upload] = tree.children
     assert len(upload.find("S3.PutObject")) == 1 + 2
     assert [each.span.service for each in upload.children if each.span.name == "S3.PutObject"] == [

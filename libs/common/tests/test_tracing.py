@@ -115,6 +115,29 @@ def test_the_standard_variables_are_followed() -> None:
     assert spans_of(run(ON, {**wanted, "OTEL_TRACES_SAMPLER": "always_off"})) == {}
 
 
+TRIED = f"""
+from headrace_common.telemetry import configure_tracing
+from headrace_common.telemetry.messaging import MessagingSystem, processing
+from headrace_common.telemetry.trace import fail_span
+configure_tracing(service="test")
+for attempt in (1, 2):
+    fields = {{"traceparent": "{PARENT}"}}
+    with processing(fields, MessagingSystem.SQS, f"jobs-{{attempt}}", attempt=attempt):
+        if attempt == 1:
+            fail_span("retried: https://h/?token=s3cret")
+"""
+
+
+def test_every_attempt_is_seen_and_what_failed_is_an_error() -> None:
+    printed = run(TRIED, {"OTEL_TRACES_EXPORTER": "console"})
+    assert "s3cret" not in printed
+    spans = spans_of(printed)
+    first, second = spans["process jobs-1"], spans["process jobs-2"]
+    assert {first["parent_id"], second["parent_id"]} == {"0x00f067aa0ba902b7"}
+    assert [each["attributes"]["headrace.attempt"] for each in (first, second)] == [1, 2]
+    assert [each["status"]["status_code"] for each in (first, second)] == ["ERROR", "UNSET"]
+
+
 def spans_of(printed: str) -> dict[str, Any]:
     """Read what the console exporter printed: one object after the other."""
     spans, decoder, rest = {}, json.JSONDecoder(), printed
