@@ -10,7 +10,7 @@ was not measured before runs on all of them: what the model predicts for it is c
 Writes scripts/headrace_capacity/measured.json and the tables of docs/how-to/capacity.md. Where a
 prediction misses by more than its bound nothing is written, and the exit code is 1.
 
-    PYTHONPATH=scripts python benchmarks/capacity.py [--keep] [--scale 1]
+    PYTHONPATH=scripts python benchmarks/capacity.py [--output FILE] [--scale 1]
 """
 
 import argparse
@@ -128,10 +128,14 @@ def _conditions(stand: Stand) -> Conditions:
     )
 
 
+def _text(measured: Measurement) -> str:
+    return measured.model_dump_json(indent=1) + "\n"
+
+
 def main() -> int:
     """Measure, write, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="write nothing, only compare")
+    parser.add_argument("--output", type=Path, help="write the figures there, and no page")
     parser.add_argument(
         "--scale", type=float, default=1, help="share of the work to do; less is less exact"
     )
@@ -142,13 +146,15 @@ def main() -> int:
         path.chmod(0o711)  # PostgreSQL runs as another user where we are root
         measured = measure(path / "stack", options.scale)
     print(f"\n{time.monotonic() - began:.0f} s\n")
+    if options.output:
+        options.output.write_text(_text(measured))
     compared = compare(measured)
     print(table(compared))
     if missed := failures(compared):
         print("\nnothing is written:", *missed, sep="\n")
         return 1
-    if not options.keep:
-        MEASURED.write_text(measured.model_dump_json(indent=1) + "\n")
+    if not options.output:
+        MEASURED.write_text(_text(measured))
         page.write()
     return 0
 

@@ -21,8 +21,8 @@ _REPLACED: Final = {
     "replica, and fewer reports of progress (`PROGRESS_INTERVAL_SECONDS`)",
     "Postgres, writes": "faster disks; then jobs taken up in batches, as they are sent in batches: "
     "one transaction for ten",
-    "Postgres, connections": "a smaller `DATABASE_POOL_SIZE` (few are open at a time); then "
-    "PgBouncer by transaction, the schedulers past it: their lead is a lock of a session",
+    "Postgres, connections": "a smaller `DATABASE_POOL_SIZE`; a higher `max_connections`; then "
+    "PgBouncer, for which the locks of sessions need a URL of their own",
     "Postgres, disk": "`jobs`, `job_events` and `webhook_inbox` in partitions by day, of which one "
     "is dropped a day; or a shorter `JOB_RETENTION_DAYS`",
     "Redis, processor": "I/O threads (Valkey 8); then one Redis for Dramatiq and one for streams "

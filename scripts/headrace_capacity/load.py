@@ -92,6 +92,9 @@ class Plan(Frozen):
     lane_wait_seconds: float = Field(
         default=1, ge=1, le=20, description="ANALYSIS_LANE_WAIT_SECONDS"
     )
+    lane_queues: int = Field(
+        default=3, ge=1, le=3, description="SQS queues: one for each lane, or one for all"
+    )
     s3_seconds: float = Field(default=0.03, gt=0, le=60, description="of a small request to S3")
 
 

@@ -98,7 +98,7 @@ def _jobs_vary(measured: Measurement) -> str:
         ("peak 6 times the mean", _jobs(audio_peak_to_mean=6), Plan()),
         ("20 MiB a recording", _jobs(audio_mib=20), Plan()),
         ("over HTTP", _jobs(sqs_share=0), Plan()),
-        ("`ANALYSIS_LANE_WAIT_SECONDS=10`", MILLION_JOBS, Plan(lane_wait_seconds=10)),
+        ("one SQS queue for all lanes", MILLION_JOBS, Plan(lane_queues=1)),
         ("10 million a day", _jobs(jobs_per_day=10_000_000), Plan()),
     ):
         capacity = plan_for(load_of, measured, plan=plan, costs=costs)

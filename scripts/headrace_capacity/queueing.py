@@ -37,14 +37,6 @@ def wait_seconds(
     return log(late / (1 - quantile)) * service_seconds / (servers - erlangs)
 
 
-def mean_wait_seconds(servers: int, per_second: float, service_seconds: float) -> float:
-    """Return the mean wait; infinite where it never ends."""
-    erlangs = per_second * service_seconds
-    if erlangs >= servers:
-        return float("inf")
-    return erlang_c(servers, erlangs) * service_seconds / (servers - erlangs)
-
-
 def servers_for(
     per_second: float,
     service_seconds: float,

@@ -9,13 +9,13 @@ from math import ceil
 from typing import Final
 
 from headrace_common.contracts.lanes import Lane
+from headrace_common.settings import SQS_MAX_WAIT_SECONDS
 from headrace_common.sqs import SQS_MAX_BATCH_ENTRIES
 
 #: BATCH_LINGER_SECONDS.
 _LINGER_SECONDS: Final = 0.005
-#: Dead letters are looked for in each of four queues, a second each, every ten seconds.
-_QUEUES: Final = len(Lane) + 1
-_DEAD_ROUND_SECONDS: Final = 10.0 + _QUEUES
+#: DEAD_LETTER_INTERVAL_SECONDS: then dead letters are looked for in each queue for a second.
+_DEAD_PAUSE_SECONDS: Final = 10.0
 #: Depths of the queues are asked for so often, by every dispatcher; KEDA asks for those of the
 #: lanes.
 _DEPTHS_SECONDS: Final = 15.0
@@ -41,6 +41,7 @@ class SqsTraffic:
         results: pods.
         analysis_servers: pods.
         lane_wait_seconds: ANALYSIS_LANE_WAIT_SECONDS.
+        lane_queues: three, or one for all lanes.
         keda: whether KEDA looks at the lanes.
     """
 
@@ -49,6 +50,7 @@ class SqsTraffic:
     results: float
     analysis_servers: float
     lane_wait_seconds: float = 1.0
+    lane_queues: int = len(Lane)
     keda: bool = True
 
     def per_second(self) -> dict[str, float]:
@@ -56,24 +58,27 @@ class SqsTraffic:
 
         A server with free slots waits for each of the lanes in turn. A message that it gets costs
         that poll, and one more of each lane, without waiting, that finds nothing: four requests a
-        job. Under load one poll brings several jobs, or none is asked for while all slots are
-        busy: this is a bound from above, which holds at the loads that are planned for.
+        job. With one queue it goes on waiting, for longer: one request a job. Under load one poll
+        brings several jobs, or none is asked for while all slots are busy: this is a bound from
+        above, which holds at the loads that are planned for.
         """
-        jobs = self.jobs_per_second
-        looks = self.dispatchers / _DEAD_ROUND_SECONDS * _QUEUES
-        busy = jobs * self.lane_wait_seconds / 2  # polls that were cut short by a message
-        idle = max(self.analysis_servers - busy, 0.0) / self.lane_wait_seconds
+        jobs, lanes = self.jobs_per_second, self.lane_queues
+        queues = lanes + 1
+        looks = self.dispatchers * queues / (_DEAD_PAUSE_SECONDS + queues)
+        wait = self.lane_wait_seconds if lanes > 1 else float(SQS_MAX_WAIT_SECONDS)
+        busy = jobs * wait / 2  # polls that were cut short by a message
+        idle = max(self.analysis_servers - busy, 0.0) / wait
         return {
             "SendMessageBatch": jobs / jobs_per_batch(jobs / self.dispatchers),
-            "ReceiveMessage": jobs * (len(Lane) + 1)
+            "ReceiveMessage": jobs * (lanes + 1 if lanes > 1 else 1)
             + idle
             + self.results / _RESULT_WAIT_SECONDS
             + looks,
             "DeleteMessage": jobs,
             "ChangeMessageVisibilityBatch": min(self.analysis_servers, jobs) / _RENEWAL_SECONDS,
             "GetQueueAttributes": looks
-            + self.dispatchers * _QUEUES / _DEPTHS_SECONDS
-            + self.keda * len(Lane) / _KEDA_SECONDS,
+            + self.dispatchers * queues / _DEPTHS_SECONDS
+            + self.keda * lanes / _KEDA_SECONDS,
             "GetQueueUrl": looks,
         }
 

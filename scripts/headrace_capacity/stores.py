@@ -177,6 +177,7 @@ def cloud(load: Load, plan: Plan, mean_pods: Mapping[Service, int]) -> CloudNeed
         results=mean_pods[Service.RESULTS],
         analysis_servers=mean_pods[Service.ANALYSIS],
         lane_wait_seconds=plan.lane_wait_seconds,
+        lane_queues=plan.lane_queues,
     )
     writes = s3_writes_per_upload(load.audio_mib) + _S3_WRITES_PER_RESULT
     kept_mib = load.audio_mib + load.result_mib

@@ -151,10 +151,10 @@ class Driver:
             )
 
     def schedule(self, jobs: Sequence[str], *, every: float, times: int) -> None:
-        """Have jobs analysed anew so many times; the first time comes in two seconds."""
-        first = datetime.now(UTC) + timedelta(seconds=2)
+        """Have jobs analysed anew so many times; each begins three seconds after it was made."""
         for number, job_id in enumerate(jobs):
-            anchor = first + timedelta(seconds=every * number / len(jobs))
+            later = timedelta(seconds=3 + every * number / len(jobs))
+            anchor = datetime.now(UTC) + later
             wanted = {
                 "name": f"measured-{uuid4().hex}",
                 "trigger": {"type": "interval", "seconds": every, "anchor": anchor.isoformat()},

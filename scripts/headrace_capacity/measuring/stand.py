@@ -74,6 +74,8 @@ class Stand:
         # A page that is changed for the first time after a checkpoint is written whole: in a
         # short run on few pages that is nearly all of the WAL. It is measured by itself.
         self.meters.database.execute("ALTER SYSTEM SET full_page_writes = off")
+        # A vacuum belongs to all work before it, and would fall on the phase in which it happens.
+        self.meters.database.execute("ALTER SYSTEM SET autovacuum = off")
         self.meters.database.execute("SELECT pg_reload_conf()")
         self.http = httpx.Client(
             headers={"authorization": f"Bearer {self.state.api_key}"}, timeout=120, trust_env=False
