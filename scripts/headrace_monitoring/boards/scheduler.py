@@ -108,7 +108,8 @@ BOARD: Final = Board(
                     "Longest that waits for its message",
                     [Query("max(headrace_firings_pending_oldest_seconds)", "oldest")],
                     Unit.SECONDS,
-                    "Redis is away, or a limit holds it",
+                    "Redis is away, or a limit holds it. Dashed: somebody is called",
+                    red_from=300,
                 ),
                 Graph(
                     "What should not be",

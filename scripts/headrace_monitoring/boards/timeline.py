@@ -101,7 +101,8 @@ BOARD: Final = Board(
                     "Oldest audio job in each status",
                     [Query("max by (status) (headrace_oldest_job_age_seconds)", "{{status}}")],
                     Unit.SECONDS,
-                    "A line that climbs steadily is a job that is stuck",
+                    "A line that climbs steadily is a stuck job. Dashed: somebody is called",
+                    red_from=3_600,
                     width=12,
                 ),
                 Graph(
