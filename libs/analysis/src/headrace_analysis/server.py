@@ -12,7 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client import start_http_server
 
 from headrace_analysis.callback import Callback
-from headrace_analysis.http_source import HttpSource, verified_request
+from headrace_analysis.deliveries import Delivery
+from headrace_analysis.http_source import HttpDelivery, HttpSource, verified_request
 from headrace_analysis.lease import LeaseKeeper
 from headrace_analysis.outcome import Settlement, StopReason
 from headrace_analysis.progress import ProgressSender
@@ -120,15 +121,17 @@ class AnalysisServer:
     def stop(self) -> None:
         """Receive no more, finish what runs within SHUTDOWN_GRACE_SECONDS, hand back the rest.
 
+        What came over HTTP and waits is finished too: nobody else has it.
+
         Being handed back counts as a receive with SQS: at its last permitted one a job that is
         interrupted is reported as failed and goes to the dead letters.
         """
         deadline = time.monotonic() + self._settings.shutdown_grace_seconds
         self._stopping.set()
         self._http.close()
-        for delivery in self._slots.close():
-            delivery.settle(Settlement.HAND_BACK, 0)
+        self._hand_back(self._slots.close(keep=lambda each: isinstance(each, HttpDelivery)))
         if not self._slots.wait_idle(deadline - time.monotonic()):
+            self._hand_back(self._slots.close())
             self._interrupt()
         if self._sqs is not None:
             # A poll under way may bring messages, which the receiver hands back.
@@ -137,6 +140,11 @@ class AnalysisServer:
         self._progress.stop()
         self._reporter.close()
         log.info("analysis.stopped")
+
+    @staticmethod
+    def _hand_back(deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.settle(Settlement.HAND_BACK, 0)
 
     def _interrupt(self) -> None:
         self._runner.give_up.set()

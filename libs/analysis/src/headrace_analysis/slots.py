@@ -62,19 +62,25 @@ class Slots:
             self._changed.notify_all()
             return True
 
-    def close(self) -> list[Delivery]:
-        """Start nothing any more; return what has not been started."""
+    def close(self, *, keep: Callable[[Delivery], bool] = lambda _: False) -> list[Delivery]:
+        """Take nothing any more; return what has not been started.
+
+        Args:
+            keep: whether to run a delivery that waits all the same.
+        """
         with self._changed:
             self._closed = True
-            left = list(self._waiting)
-            self._waiting.clear()
+            left = [delivery for delivery in self._waiting if not keep(delivery)]
+            self._waiting = deque(delivery for delivery in self._waiting if keep(delivery))
             self._changed.notify_all()
             return left
 
     def wait_idle(self, timeout: float) -> bool:
-        """Wait until nothing runs; whether that came in time."""
+        """Wait until nothing runs or waits; whether that came in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._busy == 0, max(0.0, timeout))
+            return self._changed.wait_for(
+                lambda: not (self._busy or self._waiting), max(0.0, timeout)
+            )
 
     def _loop(self) -> None:
         while (delivery := self._take()) is not None:
@@ -89,7 +95,7 @@ class Slots:
     def _take(self) -> Delivery | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
+            if not self._waiting:
                 return None
             self._busy += 1
             metrics.SLOTS_BUSY.set(self._busy)
