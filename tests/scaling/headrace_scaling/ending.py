@@ -38,10 +38,9 @@ class Ending:
         self._feeding: list[Future[Sequence[str]]] = []
         for trial in self.trials:
             trial.work.logbook.mark()
-            count = trial.work.each * len(running)
-            self._feeding.append(self._pool.submit(trial.work.feed, count))
+            self._feeding.append(self._pool.submit(trial.work.feed, trial.pieces(len(running))))
         for trial in self.trials:
-            _await_share(trial, _END_AT * trial.work.each * len(running))
+            _await_share(trial, _END_AT * trial.pieces(len(running)))
         self._at = time.time()
         if self.kill:
             fleet.lose(service, self._victim)

@@ -68,12 +68,14 @@ class Options:
         directory: the stack's.
         services: names in the fleet of those to try.
         counts: of replicas, the first is 1.
+        size: of batches, as part of the usual.
         kills: how replicas end in the midst of their work: False in good order, True killed.
     """
 
     directory: Path
     services: Sequence[str] = SERVICES
     counts: Sequence[int] = COUNTS
+    size: float = 1
     kills: Sequence[bool] = (False, True)
 
 
@@ -150,7 +152,7 @@ class _Run:
         for name in {name for work in works for name in work.needs}:
             if not self._fleet.running(name):
                 self._fleet.scale(name, 1)
-        trials = [Trial(work, self._say) for work in works]
+        trials = [Trial(work, self._say, size=self._options.size) for work in works]
         for number, count in enumerate(self._options.counts):
             self._scale(works, count)
             # There and back: what has to be set for a kind of work is set half as often.

@@ -16,12 +16,23 @@ _LINE_SECONDS: Final = 2.0
 class Trial:
     """One kind of work on one Deployment."""
 
-    def __init__(self, work: Work, say: Callable[[str], None]) -> None:
-        """Try `work`, and tell of each result."""
+    def __init__(self, work: Work, say: Callable[[str], None], *, size: float = 1) -> None:
+        """Make it; nothing is tried yet.
+
+        Args:
+            work: what to try it with.
+            say: told of each result.
+            size: of batches, as part of the usual.
+        """
         self.work = work
+        self._each = max(1, round(size * work.each))
         self._say = say
         self.batches: list[Batch] = []
         self.hand_overs: list[HandOver] = []
+
+    def pieces(self, replicas: int) -> int:
+        """Return how many pieces a batch for so many replicas has."""
+        return self._each * replicas
 
     def batch(self) -> None:
         """Let the replicas that run now do a batch."""
@@ -29,7 +40,7 @@ class Trial:
         running = fleet.running(work.service)
         work.logbook.mark()
         begin = time.time()
-        items = work.feed(work.each * len(running))
+        items = work.feed(self.pieces(len(running)))
         lost = self.settle(items)
         doings = self.doings(items)
         effects = work.effects(items)
