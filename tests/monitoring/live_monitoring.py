@@ -122,7 +122,8 @@ def test_every_command_of_a_runbook_works(
 ) -> None:
     yard = Yard(stack, tmp_path)
     try:
-        assert Reader(stack, yard).faults() == []
+        faults = Reader(stack, yard).faults()
+        assert not faults, "\n".join(faults)
     finally:
         yard.close()
 

@@ -19,10 +19,6 @@ from headrace_local.waiting import wait_until
 
 #: A word in capitals stands for what the reader knows.
 _WORD = re.compile(r"\b[A-Z]+\b")
-#: What is right to end otherwise than with 0 where nothing is wrong.
-_ENDS = {
-    "headrace rollout rollback": 4,  # no side is tried
-}
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -55,7 +51,7 @@ class Reader:
                 self._headrace(undo.split())
 
     def _known(self) -> dict[str, str]:
-        """Make what commands are about: a job that is done, one that waits, a letter."""
+        """Make what commands are about: a job that is done, two that wait, a letter."""
         user = self.yard.user
         token = user.token()
         done = user.upload(token)["job_id"]
@@ -65,6 +61,7 @@ class Reader:
         return {
             "ID": done,
             "JOB": user.upload(token, delay="3600")["job_id"],
+            "LATER": user.upload(token, delay="3600")["job_id"],
             "LETTER": str(letters[0]["id"]),
             "F": letters[0]["fingerprint"],
             "TIME": datetime.now(UTC).isoformat(),
@@ -78,7 +75,7 @@ class Reader:
         }
 
     def _run(self, page: str, code: str, known: Mapping[str, str]) -> Iterator[str]:
-        line = code.replace("show ID", "show LETTER") if code.startswith("headrace dead") else code
+        line = code.replace("dead show ID", "dead show LETTER").replace("retry ID", "retry LATER")
         if code.startswith("SELECT"):
             with psycopg.connect(self.yard.env["DATABASE_URL"]) as connection:
                 connection.execute(line.replace("PID", known["PID"]).encode())
@@ -87,9 +84,9 @@ class Reader:
         if words[0] == "XPENDING":
             self.yard.redis_cli(*words)
             return
-        code_, output = self._headrace(words[1:])
-        if code_ != _ENDS.get(code, 0):
-            yield f"{page}: {code}: exit {code_}: {output[-300:]}"
+        ended, output = self._headrace(words[1:])
+        if ended:
+            yield f"{page}: {code}: exit {ended}: {output[-300:]}"
 
     def _headrace(self, words: list[str]) -> tuple[int, str]:
         """Run `headrace` in this process, which is quicker, with yes as the answer if it asks."""
