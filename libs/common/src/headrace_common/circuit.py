@@ -35,8 +35,8 @@ _UNTRIED_SECONDS: Final = 300.0
 
 _OPEN: Final = Gauge(
     "headrace_circuit_open",
-    "1 while a dependency is at fault and work waits for it; 0.5 while one call tries; 0 again once "
-    "nothing has tried for five minutes",
+    "1 while a dependency is at fault and work waits for it; 0.5 while one call tries; 0 again "
+    "once nothing has tried for five minutes",
     ["dependency"],
 )
 _OPENED: Final = Counter(
