@@ -28,6 +28,7 @@ CLEAN: Final = Account(
     requests=[("job", 10, 0)],
     failures={},
     webhooks=(4, 0),
+    is_drained=True,
     followed=1,
     connections=2,
     accepted={"upload": 1},
@@ -35,6 +36,7 @@ CLEAN: Final = Account(
     violations=[],
     firings=1,
     misfired=[],
+    sent_again=0,
     unsettled=[],
 )
 

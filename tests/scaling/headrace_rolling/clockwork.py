@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from headrace_drill import target
 from headrace_drill.beats import Beat, make_beats
-from headrace_drill.checker import Facts, check
+from headrace_drill.checker import Facts, Violation, check
 from headrace_drill.gathering import count_unfinished, gather
 from sqlalchemy import text
 
@@ -50,7 +50,7 @@ class Clockwork:
         with self._database.begin() as session:
             session.add_all(beat.row(now) for beat in self._beats)
 
-    def finish(self, seconds: float) -> tuple[int, list[str]]:
+    def finish(self, seconds: float) -> tuple[int, list[Violation]]:
         """End them, and return how many firings were due until now, and what is wrong with them.
 
         Args:
@@ -77,7 +77,7 @@ class Clockwork:
         facts = Facts(self._beats, until, firings, messages)
         self._redis.delete(_QUEUE, f"{_QUEUE}.msgs")
         due = sum(len(list(beat.times(until))) for beat in self._beats)
-        return due, [str(violation) for violation in check(facts)]
+        return due, check(facts)
 
     def _now(self) -> datetime:
         with self._database.begin() as session:

@@ -155,7 +155,8 @@ class Driver:
         pace = replace(self._options.pace, keeps=False)
         if release is BEFORE_SCHEDULES:
             pace = replace(pace, shares=_BEFORE_SCHEDULES_SHARES, looks=_BEFORE_SCHEDULES_LOOKS)
-        return rolling.run(f"{release.name} and back", pace, steps)
+        again = release.sends_again is not None
+        return rolling.run(f"{release.name} and back", pace, steps, sends_again=again)
 
     def _present(self, fleet: Fleet) -> Callable[[str], str]:
         """Return what chooses a name whose code is the present one, and which does not run."""

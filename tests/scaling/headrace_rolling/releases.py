@@ -27,12 +27,14 @@ class Release:
         commit: of its code.
         schema: the revision that it knows.
         reason: why it is tried.
+        sends_again: why a firing's message may be sent by both versions, where it may.
     """
 
     name: str
     commit: str
     schema: str
     reason: str
+    sends_again: str | None = None
 
 
 #: The one place where they are pinned. Whoever adds a migration pins the commit before it here.
@@ -41,6 +43,8 @@ PREVIOUS: Final = Release(
     commit="e52859a41b4f4796a0a6d39c3372b9a7d8423439",
     schema="0007",
     reason="the last commit before the newest migration (0008)",
+    sends_again="it names messages by the firing's number, the present one by the time that was "
+    "due: what one leader sent and had not noted, the next sends under another name",
 )
 BEFORE_SCHEDULES: Final = Release(
     name="before the schedules",

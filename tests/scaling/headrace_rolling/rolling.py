@@ -28,12 +28,14 @@ from headrace_rolling.tally import Tally
 #: enough for.
 _AT_ONCE: Final = 3
 #: Nothing under way is slower than this with the settings of these runs.
-_STANDSTILL_SECONDS: Final = 120.0
+_STANDSTILL_SECONDS: Final = 240.0
 #: As long clients get whose requests have failed.
 _PLANTED_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 #: So often in a row everything must be at rest.
 _QUIET_LOOKS: Final = 3
+#: Rules of the drill's check that a message breaks which two versions sent; the first counts it.
+_SENT_AGAIN: Final = ("a firing had two effects", "a message of nobody's")
 _UNANSWERED: Final = b'"analysis.callback_unreachable"'
 
 
@@ -75,6 +77,7 @@ class Rolling:
         steps: Callable[[Replaced], None],
         *,
         is_planted: bool = False,
+        sends_again: bool = False,
     ) -> Account:
         """Do `steps` under load, and return what became of everything.
 
@@ -84,6 +87,7 @@ class Rolling:
             steps: replaces replicas, see `replace_all`.
             is_planted: whether requests have to fail. What they were to do is not done then, and
                 nobody waits for it.
+            sends_again: whether a firing's message may come twice, see `Release.sends_again`.
         """
         self._number += 1
         endpoints, tally, replaced = self._endpoints(), Tally(), Replaced.none()
@@ -105,7 +109,7 @@ class Rolling:
             steps(replaced)
             seconds = time.monotonic() - began
             done = load.finish(_PLANTED_SECONDS if is_planted else _STANDSTILL_SECONDS)
-            firings, misfired = clockwork.finish(_STANDSTILL_SECONDS)
+            firings, found = clockwork.finish(_STANDSTILL_SECONDS)
             unsettled = [] if is_planted else self._settle(endpoints)
         redis.close()
         database.close()
@@ -118,13 +122,17 @@ class Rolling:
             requests=tally.rows,
             failures=tally.failures,
             webhooks=webhooks,
+            is_drained=pace.keeps,
             followed=load.followed,
             connections=load.connections,
             accepted={str(way): count for way, count in load.accepted.items()},
             ended=ended,
-            violations=violations,
+            violations=[] if is_planted else violations,
             firings=firings,
-            misfired=misfired,
+            misfired=[
+                str(each) for each in found if not (sends_again and each.rule in _SENT_AGAIN)
+            ],
+            sent_again=sum(each.cases for each in found if each.rule == _SENT_AGAIN[0]),
             unsettled=[*unsettled, *([] if done else ["clients"])],
         )
 
