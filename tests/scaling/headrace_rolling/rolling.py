@@ -19,6 +19,7 @@ from headrace_chaos.violations import Violation
 from headrace_scaling.fleet import SCHEDULER, Fleet
 
 from headrace_local.ports import LOOPBACK
+from headrace_local.services import ANALYSIS
 from headrace_rolling.account import Account
 from headrace_rolling.clockwork import Clockwork
 from headrace_rolling.load import Load, Pace
@@ -36,6 +37,8 @@ _LOOK_SECONDS: Final = 1.0
 _QUIET_LOOKS: Final = 3
 #: Rules of the drill's check that a message breaks which two versions sent; the first counts it.
 _SENT_AGAIN: Final = ("a firing had two effects", "a message of nobody's")
+#: What the places in SQS have in their names.
+_SQS: Final = "SQS "
 _UNANSWERED: Final = b'"analysis.callback_unreachable"'
 
 
@@ -178,7 +181,7 @@ class Rolling:
         seen: list[str] = []
         quiet, changed = 0, time.monotonic()
         while quiet < _QUIET_LOOKS:
-            left = quiescent(endpoints, self._ledger)
+            left = [each for each in quiescent(endpoints, self._ledger) if self._is_taken(each)]
             quiet = 0 if left else quiet + 1
             if left != seen:
                 changed, seen = time.monotonic(), left
@@ -190,7 +193,9 @@ class Rolling:
     def _news(self, endpoints: Endpoints) -> tuple[list[Violation], Counter[str], tuple[int, int]]:
         """Return what is there now and was not there after the part before."""
         facts = gather(endpoints)
-        facts = replace(facts, messages=without_house_keeping(facts.messages))
+        messages = without_house_keeping(facts.messages).items()
+        taken = {place: count for place, count in messages if self._is_taken(place)}
+        facts = replace(facts, messages=taken)
         found = check(facts, self._ledger.promises())
         news = [violation for violation in found if violation not in self._known]
         self._known |= set(found)
@@ -200,6 +205,10 @@ class Rolling:
         told = ended - self._ended, (sent - self._webhooks[0], webhooks[1] - self._webhooks[1])
         self._ended, self._webhooks = ended, webhooks
         return news, *told
+
+    def _is_taken(self, place: str) -> bool:
+        """Whether somebody works off what lies there: SQS is for analysis servers, if any run."""
+        return bool(self._fleet.running(ANALYSIS)) or _SQS not in place
 
     def _unanswered(self) -> int:
         """Count the webhooks that an analysis server got no answer to."""
