@@ -14,6 +14,7 @@ from headrace_monitoring.panels import (
     rate,
 )
 
+_PERFORMED: Final = "headrace_firings_performed"
 _DRIFT: Final = "headrace_schedule_drift_seconds"
 
 BOARD: Final = Board(
@@ -32,7 +33,7 @@ BOARD: Final = Board(
                     green_from=1,
                 ),
                 Number(
-                    "Since the leader's last sign of life",
+                    "Leader's last sign of life",
                     Query("max(headrace_scheduler_heartbeat_age_seconds)"),
                     Unit.SECONDS,
                     "By the database's clock",
@@ -91,7 +92,7 @@ BOARD: Final = Board(
                     "Worked off",
                     [
                         Query(
-                            rate("headrace_firings_performed_total", "target", "outcome"),
+                            or_none(f"{rate(f'{_PERFORMED}_total', 'target', 'outcome')} > 0"),
                             "{{target}} {{outcome}}",
                         )
                     ],
