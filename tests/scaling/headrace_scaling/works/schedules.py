@@ -56,7 +56,7 @@ class Schedules:
             else:
                 fleet.stop(SCHEDULER, name)
             lead = wait_until(lambda: watch.next_after(at, but=leader), seconds=_DEADLINE_SECONDS)
-            time.sleep(1)  # at least one due time of most is then its own
+            time.sleep(_SECONDS)  # what comes due then is the new one's
             facts = self._end(beats)
         found = TakeOver(kill, lead.at - at, *_count(facts))
         self.say(f"scheduler: {found}")
