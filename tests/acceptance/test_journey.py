@@ -3,6 +3,7 @@
 import json
 import struct
 import wave
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,25 +65,32 @@ def test_odd_recordings_end_with_a_readable_word(
     assert job["result"]["pitch"] is None or job["result"]["warnings"] == []
 
 
-def said(url: str) -> dict[str, Any]:
-    told: dict[str, Any] = httpx.get(url, timeout=60).json()
+def said(client: httpx.Client, url: str) -> dict[str, Any]:
+    told: dict[str, Any] = client.get(url).json()
     return told
 
 
-def test_every_service_is_healthy_measured_and_closed(user: User) -> None:
+@pytest.fixture
+def stranger() -> Iterator[httpx.Client]:
+    # Without keeping a connection, which the server may close just when it is used again.
+    with httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        yield client
+
+
+def test_every_service_is_healthy_measured_and_closed(user: User, stranger: httpx.Client) -> None:
     for name in ("ingest_url", "results_url", "dispatcher_url", "analysis_url"):
         url = user.state.endpoints[name]
         for path in ("/health", "/health/live", "/health/ready"):
             # Another test may have let it lose a server just now.
-            wait_until(partial(said, url + path), lambda seen: seen["status"] == "ok")
-        metrics = httpx.get(f"{url}/metrics", timeout=60).text
+            wait_until(partial(said, stranger, url + path), lambda seen: seen["status"] == "ok")
+        metrics = stranger.get(f"{url}/metrics").text
         assert "headrace_http_request_duration_seconds" in metrics
     open_paths = {"/health", "/health/live", "/health/ready", "/metrics"}
     for name in ("ingest_url", "results_url", "dispatcher_url"):
         url = user.state.endpoints[name]
-        for path, methods in said(f"{url}/openapi.json")["paths"].items():
+        for path, methods in said(stranger, f"{url}/openapi.json")["paths"].items():
             for method in set(methods) - ({"get"} if path in open_paths else set()):
                 asked = url + path.replace("{", "").replace("}", "")
-                answer = httpx.request(method, asked, timeout=60)
+                answer = stranger.request(method, asked)
                 assert answer.status_code == 401, f"{method} {path}"
                 assert answer.headers["content-type"] == "application/problem+json"
