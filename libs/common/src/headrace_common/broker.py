@@ -190,7 +190,9 @@ class MessageContext(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Enter the message's context."""
         stack = ExitStack()
-        bound = {name: message.kwargs[name] for name in _BOUND if name in message.kwargs}
+        # A sender may know the job where the actor's arguments do not name it.
+        about = {**message.options, **message.kwargs}
+        bound = {name: about[name] for name in _BOUND if name in about}
         stack.enter_context(
             processing(
                 message.options.get("trace") or {},

@@ -39,8 +39,11 @@ class ReportQueue:
             structlog.contextvars.bound_contextvars(job_id=receipt.job_id),
         ):
             payload = ApplyReport(inbox_id=receipt.inbox_id)
+            message = new_message(ActorName.APPLY_REPORT, APPLY_REPORT_QUEUE, payload)
+            # Not an argument, which an earlier version would refuse; for logs and spans.
+            message.options["job_id"] = receipt.job_id
             try:
-                send(self._broker, new_message(ActorName.APPLY_REPORT, APPLY_REPORT_QUEUE, payload))
+                send(self._broker, message)
             except QueueUnavailableError as error:
                 with self._lock:
                     self._silent_until = time.monotonic() + _PAUSE_SECONDS
