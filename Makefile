@@ -20,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted scaling rolling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted capacity scaling rolling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,7 @@ check: setup ## Lint, format, types, import rules, dead code, generated files
 	$(BIN)/hadolint */*/Dockerfile
 	$(BIN)/python scripts/export_reference.py --check
 	PYTHONPATH=scripts $(BIN)/python -m headrace_monitoring --check
+	PYTHONPATH=scripts $(BIN)/python -m headrace_capacity --check
 
 format: setup ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -85,6 +86,9 @@ scaling: setup ## Have 1, 2 and 4 replicas of each service share work, kill one,
 
 rolling: setup ## Replace every replica under load, go back to earlier versions and forth; writes the tables of docs/how-to/upgrade.md
 	@PYTHONPATH=tests/scaling:tests/chaos:tests/drill $(BIN)/python -m headrace_rolling
+
+capacity: setup ## Measure what pieces of work cost, prove the model on another mix, write docs/how-to/capacity.md
+	@PYTHONPATH=scripts $(BIN)/python benchmarks/capacity.py
 
 drill: setup ## Kill and freeze schedulers and check every firing: MINUTES=10 SCHEDULES=500 SEED=1
 	@PYTHONPATH=tests/drill $(BIN)/python -m headrace_drill --schedules $(SCHEDULES) \

@@ -123,15 +123,18 @@ def _idle(name: str, phases: Sequence[Phase]) -> tuple[dict[Service, float], flo
         service = Service(name.removeprefix("cpu."))
         pods = sum(phase.pods[service] for phase in phases)
         return {service: sum(rates) / pods}, 0.0
-    costs: dict[Service, float] = {}
-    by_analysis = name.startswith((SQS, S3))  # an analysis server has no other server
-    for before, after, before_rate, rate in zip(phases, phases[1:], rates, rates[1:], strict=False):
-        (more,) = [each for each in Service if after.pods[each] > before.pods[each]]
-        if more is not Service.ANALYSIS or by_analysis:
-            costs[more] = max(rate - before_rate, 0.0)
+    # Each rate is the first and every step since, and no step is downwards: the least squares of
+    # that do not take noise for steps, as differences of neighbours would.
     first = phases[0]
+    steps = _not_negative(np.tri(len(phases)), np.array(rates))
+    costs: dict[Service, float] = {}
+    for before, after, step in zip(phases, phases[1:], steps[1:], strict=False):
+        (more,) = [each for each in Service if after.pods[each] > before.pods[each]]
+        # An analysis server has no other server than SQS and S3.
+        if step and (more is not Service.ANALYSIS or name.startswith((SQS, S3))):
+            costs[more] = float(step)
     own = sum(cost * first.pods[service] for service, cost in costs.items())
-    return costs, max(rates[0] - own, 0.0)
+    return costs, max(float(steps[0]) - own, 0.0)
 
 
 def _work(name: str, phases: Sequence[Phase], idle: Costs) -> tuple[dict[Work, float], float]:

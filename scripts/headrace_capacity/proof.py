@@ -23,14 +23,12 @@ from headrace_capacity.requests import SqsTraffic
 
 #: Processor time depends on the neighbours of a shared machine; counts do not.
 _CPU_BOUND: Final = 0.35
-#: Most of it is polls of idle pods, which come less often where the machine is busy.
-_REDIS_BOUND: Final = 0.5
 _COUNT_BOUND: Final = 0.20
 #: Largest relative error, by resource; a name with a dot at its end means the sum of all of them.
 BOUNDS: Final = {
     **{cpu_of(service): _CPU_BOUND for service in Service},
     cpu_of(POSTGRES): _CPU_BOUND,
-    cpu_of(REDIS): _REDIS_BOUND,
+    cpu_of(REDIS): _CPU_BOUND,
     # Counted late: see measurement.
     COMMITS: 0.25,
     WAL_BYTES: _COUNT_BOUND,

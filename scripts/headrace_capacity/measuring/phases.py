@@ -92,11 +92,11 @@ class Phases:
             driver.upload(8, mib=_LARGE_MIB, threads=2)
             driver.finish()
         count = self._count(50)
-        with stand.phase(
-            "progress", self.work, {**_jobs(count, Work.JOB_SQS), Work.PROGRESS: 5 * count}
-        ):
+        with stand.phase("progress", self.work, _jobs(count, Work.JOB_SQS)) as work:
+            before = self._reports()
             driver.upload(count, mib=_SMALL_MIB, reports=5, seconds=1, rate=_PACE)
             driver.finish()
+            work |= {Work.PROGRESS: self._reports() - before - count}
 
     def _held_uploads(self, count: int) -> list[str]:
         self._driver.pause(names=_LANES, on=True)
@@ -124,10 +124,12 @@ class Phases:
             driver.finish()
             work |= {**_jobs(6, Work.JOB_SQS), **_watching(watched)}
         with stand.phase("events", self.work) as work:
+            before = self._reports()
             jobs = driver.upload(4, mib=_SMALL_MIB, reports=25, seconds=6)
             watched = driver.watch(jobs, streams=self._count(80), seconds=60)
             driver.finish()
-            work |= {**_jobs(4, Work.JOB_SQS), Work.PROGRESS: 100, **_watching(watched)}
+            told = self._reports() - before - len(jobs)
+            work |= {**_jobs(4, Work.JOB_SQS), Work.PROGRESS: told, **_watching(watched)}
 
     def schedules(self) -> None:
         """Run the phase of firings: of schedules that have recordings analysed anew."""
@@ -189,7 +191,7 @@ class Phases:
         spare = driver.upload(10, mib=_SMALL_MIB)
         driver.finish()
         with stand.phase("proof", self.proof) as work:
-            sent = self._sent_over_sqs()
+            sent, told = self._sent_over_sqs(), self._reports()
             fired = self._fire(spare, times=3)
             count = self._count(100)
             jobs = driver.upload(count, mib=0.5, reports=3, seconds=0.6, rate=8, lane=Lane.HIGH)
@@ -204,13 +206,17 @@ class Phases:
                 Work.UPLOAD_MIB: len(jobs) * 0.5 + len(slow) * 0.1,
                 Work.JOB_SQS: over_sqs,
                 Work.JOB_HTTP: uploads + fired - over_sqs,
-                Work.PROGRESS: 3 * len(jobs) + 5 * len(slow),
+                Work.PROGRESS: self._reports() - told - uploads - fired,
                 Work.FIRING: fired,
                 **_clips(3, 5.0),
                 **_watching(watched),
             }
         driver.roll_out(100)
         self._hold_again(60)
+
+    def _reports(self) -> int:
+        """Count what analyses reported; of progress the latest only is sent."""
+        return int(self._stand.meters.one("SELECT count(*) FROM webhook_inbox")[0])
 
     def _sent_over_sqs(self) -> int:
         return self._stand.meters.sent_over_sqs(self._stand.urls(Service.DISPATCHER))
