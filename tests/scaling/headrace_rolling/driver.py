@@ -112,6 +112,7 @@ class Driver:
                 fleet.scale(service, options.replicas)
             self._say("all replicas are ready")
             rolling = Rolling(fleet, options.directory, cameras)
+            stack.callback(rolling.close)
             yield self._restart(fleet, rolling, options.restarted or services)
             for service in services:
                 fleet.scale(service, 1)

@@ -73,6 +73,10 @@ class Rolling:
         self._webhooks = (0, 0)
         self._number = 0
 
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()
+
     def run(
         self,
         title: str,
