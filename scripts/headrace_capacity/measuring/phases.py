@@ -78,12 +78,12 @@ class Phases:
         with stand.phase("burst", self.burst, {Work.JOB_SQS: len(held)}):
             driver.pause(names=_LANES, on=False)
             driver.finish()
-        count = self._count(180)
+        count = self._count(150)
         with stand.phase("sqs", self.work, _jobs(count, Work.JOB_SQS)):
             driver.upload(count, mib=_SMALL_MIB, rate=_PACE)
             driver.finish()
         driver.roll_out(0)
-        count = self._count(120)
+        count = self._count(100)
         with stand.phase("http", self.work, _jobs(count, Work.JOB_HTTP)):
             driver.upload(count, mib=_SMALL_MIB, rate=_PACE)
             driver.finish()
@@ -193,8 +193,8 @@ class Phases:
         with stand.phase("proof", self.proof) as work:
             sent, told = self._sent_over_sqs(), self._reports()
             fired = self._fire(spare, times=3)
-            count = self._count(100)
-            jobs = driver.upload(count, mib=0.5, reports=3, seconds=0.6, rate=8, lane=Lane.HIGH)
+            count = self._count(80)
+            jobs = driver.upload(count, mib=0.5, reports=3, seconds=0.6, rate=10, lane=Lane.HIGH)
             slow = driver.upload(3, mib=0.1, reports=5, seconds=5)
             watched = driver.watch(slow, streams=30, seconds=30)
             driver.look(3, hls=self._hls, seconds=5)
