@@ -235,6 +235,7 @@ def test_the_metrics_tell_what_happens(bench: Bench, replica: Replica) -> None:
     job_id = bench.job()
     bench.report(replica, job_id, {"status": "completed"})
     bench.outcomes(job_id)
+    bench.get(replica, f"/jobs/{job_id}")
 
     def text() -> str:
         return httpx.get(f"{replica.url}/metrics", timeout=30).text
