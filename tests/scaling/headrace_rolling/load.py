@@ -39,7 +39,6 @@ _MOST_JOBS: Final = 5_000
 _KEYLESS: Final = 3
 _THREADS: Final = 10
 _LOOKERS: Final = 4
-_LOOK_SECONDS: Final = 0.1
 _LOOK_AGAIN_SECONDS: Final = 1.0
 #: At a time; who comes when so many are there does not follow.
 _MOST_FOLLOWERS: Final = 16
@@ -62,12 +61,14 @@ class Pace:
         shares: of what.
         keeps: whether clients keep their connections.
         looks: what is asked for besides, again and again: service and path.
+        look_seconds: from one look of each of those who look to the next.
         seed: of all that is drawn.
     """
 
     jobs_per_second: float = 1.0
     shares: Shares = field(default_factory=lambda: SHARES)
     looks: tuple[tuple[str, str], ...] = LOOKS
+    look_seconds: float = 0.1
     keeps: bool = True
     seed: int = 1
 
@@ -234,7 +235,7 @@ class Load:
             self._asker.ask(service, "GET", path)
             if known := [job_id for job_id, way in self._accepted.copy().items() if _is_known(way)]:
                 self._asker.ask("results", "GET", f"/jobs/{chance.choice(known)}")
-            if self._ended.wait(_LOOK_SECONDS):
+            if self._ended.wait(self._pace.look_seconds):
                 return
 
 
