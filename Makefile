@@ -20,7 +20,7 @@ PACKAGES := headrace-common headrace-analysis headrace-local headrace-ingest-api
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted capacity scaling rolling drill images pods check format bench reference monitoring monitoring-live alert-drill lock train clean
+.PHONY: help setup demo up down test test-servers test-torch outages chaos chaos-planted capacity scaling rolling drill images pods check check-types check-rest format bench reference monitoring monitoring-live alert-drill lock train clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,11 +60,16 @@ chaos-planted: setup ## Plant every bug there is, and show that the chaos suite 
 	@PYTHONPATH=tests/chaos $(BIN)/python -m headrace_chaos.planting
 
 check: setup ## Lint, format, types, import rules, dead code, generated files
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/ruff format --check $(SOURCES)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-rest
+
+check-types:
 	$(BIN)/mypy libs/*/src services/*/src cli/src examples/*/src
 	@for tests in conftest.py tests/* libs/*/tests services/*/tests examples/*/tests benchmarks scripts; \
 		do echo "mypy $$tests"; $(BIN)/mypy --no-error-summary $$tests || exit 1; done
+
+check-rest:
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/cfn-lint deploy/aws/*.yaml
