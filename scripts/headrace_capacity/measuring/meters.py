@@ -49,6 +49,7 @@ class Meters:
         self.redis: Any = redis.Redis.from_url(
             env["REDIS_URL"], password=env["REDIS_PASSWORD"], decode_responses=True
         )
+        self._namespace = env.get("DRAMATIQ_NAMESPACE", "dramatiq")
         self._http = httpx.Client(timeout=60, trust_env=False)
         self._asked = 0  # our own transactions
 
@@ -134,9 +135,13 @@ class Meters:
             found[own[0] if own else Service.DISPATCHER] += count
         return found
 
-    def redis_bytes(self) -> int:
-        """Return what Redis has allocated for data and its own structures."""
-        return int(self.redis.info("memory")["used_memory"])
+    def queue_bytes(self, queue: str) -> int:
+        """Return what Redis has allocated for the messages of a queue of Dramatiq's.
+
+        Not by `used_memory`: buffers of its clients come and go by tens of kilobytes.
+        """
+        names = (f"{self._namespace}:{queue}", f"{self._namespace}:{queue}.msgs")
+        return sum(int(self.redis.memory_usage(name, samples=0) or 0) for name in names)
 
     def bytes_per_entry(self, stream: str) -> float:
         """Return what an entry like the last ones of a stream takes among many."""

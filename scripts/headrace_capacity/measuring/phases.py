@@ -100,11 +100,10 @@ class Phases:
 
     def _held_uploads(self, count: int) -> list[str]:
         self._driver.pause(names=_LANES, on=True)
-        before = self._stand.meters.redis_bytes()
         work = {Work.UPLOAD: count, Work.UPLOAD_MIB: count * _SMALL_MIB}
         with self._stand.phase("uploads", self.work, work):
             held = self._driver.upload(count, mib=_SMALL_MIB, rate=2 * _PACE)
-        self.waiting_bytes = (self._stand.meters.redis_bytes() - before) / count
+        self.waiting_bytes = self._stand.meters.queue_bytes(Lane.NORMAL.queue_name) / count
         return held
 
     def streams(self) -> None:
@@ -224,9 +223,8 @@ class Phases:
     def _hold_again(self, count: int) -> None:
         """See what jobs of another lane take in Redis."""
         self._driver.pause(names=_LANES, on=True)
-        before = self._stand.meters.redis_bytes()
         self._driver.upload(count, mib=_SMALL_MIB, lane=Lane.LOW)
-        self.waiting_proof_bytes = (self._stand.meters.redis_bytes() - before) / count
+        self.waiting_proof_bytes = self._stand.meters.queue_bytes(Lane.LOW.queue_name) / count
         self._driver.pause(names=_LANES, on=False)
         self._driver.finish()
 
