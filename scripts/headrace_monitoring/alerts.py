@@ -83,7 +83,9 @@ REPORTS: Final = Group(
         Alert(
             name="HeadraceNoWebhook",
             expr='sum(increase(headrace_dispatches_total{outcome="taken"}[30m])) > 5'
-            " and (sum(increase(headrace_reports_received_total[30m])) or vector(0)) == 0"
+            # Not those of cameras: they come from a service of ours.
+            ' and (sum(increase(headrace_reports_received_total{source!="stream"}[30m]))'
+            " or vector(0)) == 0"
             " and sum(increase(headrace_analysis_heartbeats_received_total[30m])) == 0",
             lasts="5m",
             severity=_PAGE,

@@ -99,7 +99,18 @@ CASES: Final = (
         1,
     ),
     Case("HeadraceDeadLettersUndecided", {"headrace_dead_letters_oldest_age_seconds": "9x30"}, 15),
-    Case("HeadraceNoWebhook", {_SENT: "0+1x60", _HEARTBEATS: "7x60"}, 40, 1),
+    Case(
+        "HeadraceNoWebhook",
+        {
+            _SENT: "0+1x60",
+            _HEARTBEATS: "7x60",
+            'headrace_reports_received_total{source="webhook",duplicate="false"}': "9x60",
+            # Cameras go on.
+            'headrace_reports_received_total{source="stream",duplicate="false"}': "0+1x60",
+        },
+        40,
+        1,
+    ),
     Case("HeadraceNoWebhook", {_SENT: "0+1x60", _HEARTBEATS: "0+1x60"}, 40),
     Case(
         "HeadraceNoWebhook",

@@ -20,7 +20,7 @@ _ENDED: Final = "headrace_job_duration_seconds"
 _STAGES: Final = 'status=~"queuing|processing|queued_for_analysis"'
 _SILENCE: Final = (
     'sum(increase(headrace_dispatches_total{outcome="taken"}[30m]))'
-    " * ((sum(increase(headrace_reports_received_total[30m])) or vector(0))"
+    ' * ((sum(increase(headrace_reports_received_total{source!="stream"}[30m])) or vector(0))'
     " + sum(increase(headrace_analysis_heartbeats_received_total[30m])) == bool 0)"
 )
 _STARVED: Final = (
