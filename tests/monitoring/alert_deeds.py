@@ -38,6 +38,7 @@ class Saboteur:
         self._schedules: dict[str, str] = {}
         self._session: psycopg.Connection | None = None
         self._cameras = 0
+        self._is_camera_lost = False
         self._stray = f"audio/{datetime.now(UTC):%Y/%m/%d}/{uuid4()}.wav"
 
     def close(self) -> None:
@@ -127,12 +128,18 @@ class Saboteur:
         self._server.scrape(targets_of(self._stack.state))
         self._stack.thaw(PREPROCESSOR)
 
+    def lose_camera(self) -> None:
+        self._is_camera_lost = True
+
+    def find_camera(self) -> None:
+        self._is_camera_lost = False
+
     def watch_cameras(self) -> None:
-        """Keep both slots busy, with one camera in so many that is not there."""
+        """Keep both slots busy; a lost camera is one in so many."""
         if self._under_way() > 2:
             return
         self._cameras += 1
-        is_gone = self._cameras % CAMERAS == 0
+        is_gone = self._is_camera_lost and self._cameras % CAMERAS == 0
         # That was its last try.
         self._yard.add(f"{self._yard.vod}.gone" if is_gone else self._yard.vod, attempt=9 * is_gone)
 

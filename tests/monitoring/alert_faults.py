@@ -189,6 +189,8 @@ def _of_cameras(deeds: Saboteur) -> Iterator[Fault]:
     yield Fault(
         name=f"one of {CAMERAS} cameras is gone",
         alerts=("HeadraceSloBurnsSlowly",),
+        make=deeds.lose_camera,
+        mend=deeds.find_camera,
         use=deeds.watch_cameras,
         where={"slo": "camera_jobs"},
         needs=frozenset({"gpu-preprocessor", "redis", "letters"}),
