@@ -39,6 +39,7 @@ class Saboteur:
         self._session: psycopg.Connection | None = None
         self._cameras = 0
         self._is_camera_lost = False
+        self._is_report_mended = False
         self._stray = f"audio/{datetime.now(UTC):%Y/%m/%d}/{uuid4()}.wav"
 
     def close(self) -> None:
@@ -105,7 +106,12 @@ class Saboteur:
     def mend_report(self) -> None:
         payload = json.dumps({"status": "completed"})
         self._sql("UPDATE webhook_inbox SET payload = %s WHERE applied_at IS NULL", payload)
-        self.command("dead", "replay", "--source", "webhook", "--yes")
+        self._is_report_mended = True
+
+    def replay_reports(self) -> None:
+        """Once they can be read: again, since other faults may make them fail once more."""
+        if self._is_report_mended:
+            self.command("dead", "replay", "--source", "webhook", "--yes")
 
     def spoil_schedule(self) -> None:
         name = self._planner.add("audio.reanalyse", seconds=1, job_id=self._job)

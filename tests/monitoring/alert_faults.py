@@ -121,6 +121,8 @@ def _of_jobs(stack: WatchedStack, deeds: Saboteur) -> Iterator[Fault]:
         alerts=("HeadraceReportsUnapplied",),
         make=deeds.leave_report,
         mend=deeds.mend_report,
+        use=deeds.replay_reports,
+        every_seconds=5,
         needs=frozenset({"dispatcher", "letters"}),
     )
     yield Fault(
