@@ -186,7 +186,8 @@ def _of_cameras(deeds: Saboteur) -> Iterator[Fault]:
         make=deeds.starve,
         mend=deeds.feed,
         breaks=frozenset({"gpu-preprocessor"}),
-        needs=frozenset({"redis"}),
+        # Who is to be scraped is written down anew meanwhile: of a service that is away it is lost.
+        needs=frozenset({"redis", "dispatcher"}),
     )
     yield Fault(
         name=f"one of {CAMERAS} cameras is gone",
